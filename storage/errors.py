@@ -1,0 +1,82 @@
+"""Errors that reach users.
+
+Every error carries a stable `kind` (append-only vocabulary: clients may match on it), one
+sentence that says what is wrong, and one that says what to do next. The REST layer maps kinds
+to HTTP statuses and RFC 9457 problem documents; nothing below it knows about HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GramianError(Exception):
+    """Base of all errors whose text is meant for a user.
+
+    `details` holds JSON-serialisable facts (numbers, names) that a program may want to read.
+    """
+
+    kind: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, advice: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}".strip()
+
+
+class NotFoundError(GramianError):
+    """The thing named does not exist (or is not visible to the caller)."""
+
+    kind = "not-found"
+
+
+class NotReadyError(GramianError):
+    """The matrix exists but is not sealed: nothing of it may be read yet."""
+
+    kind = "not-ready"
+
+
+class InvalidKeyError(GramianError):
+    """An id or a chunk key that is not spelled the one canonical way."""
+
+    kind = "invalid-key"
+
+
+class InvalidArrayError(GramianError):
+    """Uploaded bytes are not an array that Gramian accepts."""
+
+    kind = "invalid-array"
+
+
+class TooLargeError(GramianError):
+    """A stated limit, named in `details`, would be exceeded."""
+
+    kind = "too-large"
+
+
+class ConflictError(GramianError):
+    """The request contradicts something already stored."""
+
+    kind = "conflict"
+
+
+class CorruptChunkError(GramianError):
+    """A stored chunk does not match its checksum or its size."""
+
+    kind = "corrupt-chunk"
+
+
+class MissingChunkError(GramianError):
+    """A chunk of a sealed matrix is gone. Never presented as fill values."""
+
+    kind = "missing-chunk"
+
+
+class UnsupportedFormatError(GramianError):
+    """The stored object was written by a format version this library does not read."""
+
+    kind = "unsupported-format"
