@@ -1,0 +1,29 @@
+"""Errors of the compute room that reach users (kinds are append-only, see storage/errors.py)."""
+
+from __future__ import annotations
+
+from storage.errors import GramianError
+
+
+class TileFailedError(GramianError):
+    """A tile failed on every attempt; the tiles already computed are kept."""
+
+    kind = "tile-failed"
+
+
+class NonFiniteKernelError(GramianError):
+    """The kernel overflowed: finite inputs gave Inf or NaN entries."""
+
+    kind = "non-finite-kernel"
+
+
+class WorkerMemoryError(GramianError):
+    """A worker process died repeatedly on the same tile, most often out of memory."""
+
+    kind = "worker-died"
+
+
+class ClusterUnavailableError(GramianError):
+    """No Dask scheduler or no workers could be reached."""
+
+    kind = "cluster-unavailable"

@@ -1,0 +1,52 @@
+"""Projected peak memory of one worker process, from sizes alone. All sizes are in bytes.
+
+The claim "projected >= measured" has a test with real worker processes
+(tests/cluster/test_memory.py). A job whose projection exceeds a worker's limit is refused before
+it starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TaskMemory:
+    """The parts of the projected peak of one worker running Gram tiles."""
+
+    base: int  # the idle process: interpreter, Dask, JAX and its compiled code
+    panels: int  # cached row panels of the data sets
+    tiles: int  # output arrays of the tile being computed, and one encoded chunk
+    blocks: int  # temporaries of one compute block inside XLA
+
+    @property
+    def total(self) -> int:
+        return self.base + self.panels + self.tiles + self.blocks
+
+
+def gram_task_memory(
+    *,
+    tile_rows: int,
+    features: int,
+    data_itemsize: int,
+    itemsize: int,
+    outputs: int,
+    block_bytes: int,
+    panel_cache_bytes: int,
+    base_bytes: int,
+) -> TaskMemory:
+    """Peak bytes of a worker that computes (tile_rows, tile_rows) tiles of `outputs` arrays.
+
+    Two panels of `tile_rows` samples with `features` numbers are in use at a time. They are read
+    in the data set's dtype (`data_itemsize`) and converted to the kernel's, so each may exist
+    twice for a moment; the cache keeps at least those two whatever its limit.
+    """
+    chunk = tile_rows**2 * itemsize
+    panel = tile_rows * features * max(itemsize, data_itemsize)
+    return TaskMemory(
+        base=base_bytes,
+        panels=max(panel_cache_bytes, 2 * panel) + 2 * panel,
+        # Every output's tile, plus the padded encoded chunk and the buffer that is written.
+        tiles=outputs * chunk + 2 * chunk,
+        blocks=block_bytes,
+    )

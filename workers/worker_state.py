@@ -1,0 +1,38 @@
+"""What a Dask worker process keeps between tasks: panels, compiled kernels, solver shares.
+
+The state hangs on the Worker object, so it lives and dies with the worker and needs no plugin to
+be registered (a registered plugin would be forgotten with a restarted scheduler). Outside a
+worker, for instance in tests and in library use, every call gets a fresh state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import get_worker
+
+from workers.panels import PanelCache
+
+_ATTRIBUTE = "gramian_state"
+
+
+class WorkerState:
+    """Per-process caches; nothing here is needed for correctness."""
+
+    def __init__(self) -> None:
+        self.panels = PanelCache(limit_bytes=0)
+        self.kernels: dict[str, Any] = {}  # kernel digest -> CompiledKernel
+        self.solves: dict[str, Any] = {}  # solve id -> the tiles this worker holds
+
+
+def worker_state() -> WorkerState:
+    """The state of the worker that runs the calling task, created on first use."""
+    try:
+        worker = get_worker()
+    except ValueError:
+        return WorkerState()
+    state: WorkerState | None = getattr(worker, _ATTRIBUTE, None)
+    if state is None:
+        state = WorkerState()
+        setattr(worker, _ATTRIBUTE, state)
+    return state
