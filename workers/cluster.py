@@ -41,10 +41,8 @@ class ClusterSettings:
 
 def worker_environment(compilation_cache_dir: Path | None = None) -> dict[str, str]:
     """Environment variables for a worker process; they must be set before it imports JAX."""
-    threads = {
-        name: "1"
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    }
+    thread_pools = ("OMP", "OPENBLAS", "MKL", "NUMBA")
+    threads = {f"{pool}_NUM_THREADS": "1" for pool in thread_pools}
     environment = threads | {
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
         # Without this JAX takes 75 % of a GPU's memory at start.

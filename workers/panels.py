@@ -32,9 +32,7 @@ class PanelCache:
     def held_bytes(self) -> int:
         return sum(panel.nbytes for panel in self._panels.values())
 
-    def get(
-        self, key: PanelKey, read: Callable[[], NDArray[np.floating]]
-    ) -> NDArray[np.floating]:
+    def get(self, key: PanelKey, read: Callable[[], NDArray[np.floating]]) -> NDArray[np.floating]:
         """The panel under `key`, read with `read()` when it is not held."""
         with self._lock:
             panel = self._panels.get(key)

@@ -1,0 +1,237 @@
+"""Keeps Dask fed with tiles of one Gram matrix, and survives what happens to Dask.
+
+Dask holds no truth: what is done is what is stored, and results reach the caller at once. The
+driver keeps a small window of batches in flight. A killed worker's batch is run again by Dask; a
+lost scheduler cancels every future, and the driver waits for it to come back and sends the
+missing tiles again.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from distributed import Client, Future
+from distributed.scheduler import KilledWorker
+from numpy.typing import NDArray
+
+from storage.blobs import open_blobs
+from storage.errors import GramianError
+from workers.cluster import worker_count
+from workers.errors import NonFiniteKernelError, TileFailedError, WorkerMemoryError
+from workers.plan import Tile
+from workers.schedule import TileSchedule
+from workers.tiles import BatchResult, GramTask, TileFailure, TileResult, compute_batch
+
+# How often the driver looks at the stop request and at the cluster while nothing finishes.
+_POLL_SECONDS = 0.1
+_WORKER_COUNT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class DriverSettings:
+    batch_seconds: float = 2.0  # aimed-at length of one Dask task
+    max_batch_tiles: int = 256
+    window_per_worker: int = 3  # batches in flight per worker: one running, the others queued
+    max_attempts: int = 3  # failures of one tile before the job fails
+
+
+@dataclass(frozen=True)
+class GramOutcome:
+    """How a run ended. `stopped`: it was asked to stop; nothing of it is still running."""
+
+    stopped: bool
+    computed_tiles: int
+    found_tiles: int  # were stored already, with no record of it
+    wall_seconds: float
+    tile_seconds: float  # summed over workers
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.computed = 0
+        self.found = 0
+        self.tile_seconds = 0.0
+
+    def add(self, results: Iterable[TileResult]) -> None:
+        for result in results:
+            self.computed += result.computed
+            self.found += not result.computed
+            self.tile_seconds += result.seconds
+
+
+def run_gram(
+    client: Client,
+    task: GramTask,
+    *,
+    stored: NDArray[np.bool_],
+    on_results: Callable[[list[TileResult]], None],
+    should_stop: Callable[[], bool],
+    seconds_per_tile: float,
+    settings: DriverSettings,
+) -> GramOutcome:
+    """Compute all tiles of `task.manifest` that `stored` (grid-shaped booleans) does not name.
+
+    Blocking; call it from a thread. `on_results` gets each batch's finished tiles as they arrive,
+    also when the run later fails. Returns after the last running batch has ended, on success, on
+    a stop request and on failure alike.
+
+    Raises TileFailedError, NonFiniteKernelError or WorkerMemoryError; the finished tiles are kept.
+    """
+    schedule = TileSchedule(
+        task.plan,
+        stored,
+        seconds_per_tile=seconds_per_tile,
+        batch_seconds=settings.batch_seconds,
+        max_batch_tiles=settings.max_batch_tiles,
+        max_attempts=settings.max_attempts,
+    )
+    run = _Run(client, task, schedule, on_results, settings)
+    start = time.perf_counter()
+    try:
+        stopped = run.loop(should_stop)
+    finally:
+        run.drain()
+    return GramOutcome(
+        stopped=stopped,
+        computed_tiles=run.counts.computed,
+        found_tiles=run.counts.found,
+        wall_seconds=time.perf_counter() - start,
+        tile_seconds=run.counts.tile_seconds,
+    )
+
+
+class _Run:
+    def __init__(
+        self,
+        client: Client,
+        task: GramTask,
+        schedule: TileSchedule,
+        on_results: Callable[[list[TileResult]], None],
+        settings: DriverSettings,
+    ) -> None:
+        self.client = client
+        self.task = task
+        self.schedule = schedule
+        self.on_results = on_results
+        self.settings = settings
+        self.counts = _Counts()
+        self.in_flight: dict[Future, tuple[Tile, ...]] = {}
+        self.ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._workers = 0
+        self._workers_at = -_WORKER_COUNT_SECONDS
+
+    def loop(self, should_stop: Callable[[], bool]) -> bool:
+        """True if stopped on request, False when every tile is stored."""
+        while self.schedule.remaining:
+            if should_stop():
+                return True
+            self._fill_window()
+            for future in self._wait_for_ended():
+                self._take(future)
+        return False
+
+    def drain(self) -> None:
+        """Wait until no batch of this run is running, collecting what they still finish."""
+        blobs = open_blobs(self.task.store_url)
+        if self.in_flight:
+            blobs.put(self.task.stop_key, b"stop")
+        while self.in_flight:
+            if worker_count(self.client) == 0:
+                # Nothing can be running; what is queued must not start later.
+                self.client.cancel(list(self.in_flight))
+                self.in_flight.clear()
+            for future in self._wait_for_ended():
+                # The outcome is decided; a further failure must not hide the first one.
+                with suppress(GramianError):
+                    self._take(future)
+        blobs.delete(self.task.stop_key)
+
+    def _fill_window(self) -> None:
+        now = time.monotonic()
+        if now - self._workers_at >= _WORKER_COUNT_SECONDS or not self._workers:
+            self._workers, self._workers_at = worker_count(self.client), now
+        while len(self.in_flight) < self._workers * self.settings.window_per_worker:
+            batch = self.schedule.next_batch(self._workers)
+            if not batch:
+                return
+            future = self.client.submit(compute_batch, self.task, batch, pure=False)
+            self.in_flight[future] = batch
+            future.add_done_callback(self.ended.put)
+
+    def _wait_for_ended(self) -> list[Future]:
+        ended = []
+        with suppress(queue.Empty):
+            ended.append(self.ended.get(timeout=_POLL_SECONDS))
+            while True:
+                ended.append(self.ended.get_nowait())
+        return ended
+
+    def _take(self, future: Future) -> None:
+        tiles = self.in_flight.pop(future, None)
+        if tiles is None:
+            return  # cancelled by `drain`
+        if future.status == "finished":
+            self._take_result(tiles, future.result())
+        elif future.status == "error":
+            self._take_error(tiles, future.exception())
+        else:
+            # Cancelled or lost, and not by us: the scheduler went away. Dask reconnects by
+            # itself; `_fill_window` sends nothing until there are workers again.
+            self._workers = 0
+            self.schedule.returned(tiles)
+        future.release()
+
+    def _take_result(self, tiles: tuple[Tile, ...], result: BatchResult) -> None:
+        self.counts.add(result.done)
+        if result.done:
+            self.on_results(list(result.done))
+        for done in result.done:
+            self.schedule.finished(done.tile, done.seconds, computed=done.computed)
+        _raise_if_nonfinite(result.done)
+        settled = {done.tile for done in result.done} | {bad.tile for bad in result.failed}
+        self.schedule.returned(tuple(tile for tile in tiles if tile not in settled))
+        for failure in result.failed:
+            if failure.fatal or not self.schedule.failed(failure.tile):
+                raise _tile_error(failure)
+
+    def _take_error(self, tiles: tuple[Tile, ...], error: BaseException) -> None:
+        if not isinstance(error, KilledWorker):
+            # compute_batch reports faults of tiles as data, so this is a fault around it: the
+            # worker cannot import or unpickle what it was sent.
+            raise TileFailedError(
+                f"A worker could not run a batch of tiles: {type(error).__name__}: {error}",
+                advice="Check that workers run the same Gramian version as the service.",
+            ) from error
+        culprit = self.schedule.killed_worker(tiles)
+        if culprit is not None:
+            raise WorkerMemoryError(
+                f"Tile {culprit} ended its worker process {self.settings.max_attempts} times.",
+                advice="Most often the worker is out of memory: submit with a smaller tile_rows "
+                "or give workers more memory. Stored tiles are kept.",
+                tile=list(culprit),
+            ) from error
+
+
+def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:
+    for result in results:
+        count = sum(record.nonfinite for record in result.records)
+        if count:
+            raise NonFiniteKernelError(
+                f"Tile {result.tile} has {count} entries that are not finite.",
+                advice="The kernel overflows its dtype at this depth and w_std: use float64, "
+                "normalised inputs or a smaller w_std.",
+                tile=list(result.tile),
+            )
+
+
+def _tile_error(failure: TileFailure) -> GramianError:
+    details: dict[str, Any] = {"tile": list(failure.tile), "cause": failure.kind}
+    return TileFailedError(
+        f"Tile {failure.tile} failed: {failure.message}", advice=failure.advice, **details
+    )
