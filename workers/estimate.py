@@ -59,12 +59,7 @@ def estimate_gram(
 ) -> Estimate:
     """Cost of computing every tile of `manifest` on `workers` single-core workers."""
     layout = manifest.arrays[0]
-    plan = TilePlan(
-        (layout.shape[0], layout.shape[1]),
-        layout.symmetric,
-        layout.chunk_shape[0],
-        manifest.block_rows,
-    )
+    plan = TilePlan.of(manifest)
     per_pair = measured_seconds_per_pair
     if per_pair is None:
         per_pair = seconds_per_pair_model(spec, x1.features, layout.dtype)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from storage.format import MatrixManifest
+
 Tile = tuple[int, int]
 
 
@@ -37,6 +39,17 @@ class TilePlan:
             raise ValueError(
                 f"tile_rows={self.tile_rows} is not block_rows={self.block_rows} times a power of 2"
             )
+
+    @classmethod
+    def of(cls, manifest: MatrixManifest) -> TilePlan:
+        """The plan of a stored Gram matrix (all its arrays share one grid)."""
+        layout = manifest.arrays[0]
+        return cls(
+            shape=(layout.shape[0], layout.shape[1]),
+            symmetric=layout.symmetric,
+            tile_rows=layout.chunk_shape[0],
+            block_rows=manifest.block_rows,
+        )
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -43,13 +43,7 @@ class GramTask:
 
     @property
     def plan(self) -> TilePlan:
-        layout = self.manifest.arrays[0]
-        return TilePlan(
-            shape=(layout.shape[0], layout.shape[1]),
-            symmetric=layout.symmetric,
-            tile_rows=layout.chunk_shape[0],
-            block_rows=self.manifest.block_rows,
-        )
+        return TilePlan.of(self.manifest)
 
     @property
     def stop_key(self) -> str:
