@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from dataclasses import dataclass
 from typing import Any
 
 from storage.datasets import DatasetInfo
@@ -17,7 +18,7 @@ from storage.errors import GramianError
 from storage.format import FORMAT_VERSION, ArrayLayout, DType, MatrixManifest
 from storage.keys import matrix_id
 from workers.kernels.spec import KernelSpec
-from workers.plan import choose_block_rows, is_tile_edge
+from workers.plan import choose_block_rows, choose_tile_rows, is_tile_edge
 
 OUTPUTS = ("nngp", "ntk")
 
@@ -51,10 +52,53 @@ def check_gram(x1: DatasetInfo, x2: DatasetInfo | None, outputs: tuple[str, ...]
         )
 
 
-def block_rows_for(x1: DatasetInfo, x2: DatasetInfo | None, setting_rows: int) -> int:
-    """Edge of the compute blocks of this Gram (see plan.choose_block_rows)."""
-    rows = max(x1.samples, x2.samples if x2 is not None else 0)
-    return choose_block_rows(rows, setting_rows)
+@dataclass(frozen=True)
+class TileLimits:
+    """What bounds the size of tiles when a request does not name one."""
+
+    compute_block_rows: int = 512
+    max_chunk_bytes: int = 16 << 20
+    max_tile_seconds: float = 10.0
+
+
+def plan_gram(
+    spec: KernelSpec,
+    x1: DatasetInfo,
+    x2: DatasetInfo | None,
+    *,
+    dtype: DType,
+    outputs: tuple[str, ...],
+    tile_rows: int | None,
+    limits: TileLimits,
+    workers: int,
+    seconds_per_pair: float,
+) -> MatrixManifest:
+    """Manifest of a Gram matrix with a tile size chosen for this cluster, or the one asked for.
+
+    `seconds_per_pair` is what one kernel evaluation takes on one worker (measured or modelled).
+    """
+    columns = (x2 or x1).samples
+    block_rows = choose_block_rows(max(x1.samples, columns), limits.compute_block_rows)
+    if tile_rows is None:
+        tile_rows = choose_tile_rows(
+            (x1.samples, columns),
+            symmetric=x2 is None,
+            block_rows=block_rows,
+            itemsize=4 if dtype == "float32" else 8,
+            seconds_per_pair=seconds_per_pair,
+            workers=workers,
+            max_chunk_bytes=limits.max_chunk_bytes,
+            max_tile_seconds=limits.max_tile_seconds,
+        )
+    return gram_manifest(
+        spec,
+        x1,
+        x2,
+        dtype=dtype,
+        outputs=outputs,
+        block_rows=block_rows,
+        tile_rows=tile_rows,
+    )
 
 
 def gram_manifest(

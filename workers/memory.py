@@ -10,6 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+# Resident bytes of a worker process that has imported JAX and compiled a few kernels but holds no
+# data (tests/cluster/test_memory.py measures whole jobs against the sum that includes this).
+WORKER_BASE_BYTES = 512 << 20
+
+
 @dataclass(frozen=True)
 class TaskMemory:
     """The parts of the projected peak of one worker running Gram tiles."""
