@@ -1,0 +1,65 @@
+"""The catalogue of the kernel language: every op, activation and preset, with JSON schemas.
+
+Built from the models themselves, so it cannot disagree with what `parse_kernel` accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.kernels.duals import ACTIVATIONS
+from workers.kernels.duals.base import CatalogueModel
+from workers.kernels.layers import OPS
+from workers.kernels.presets import PRESETS, preset_model
+from workers.kernels.spec import MAX_LAYERS, KernelSpec
+
+
+def catalogue() -> dict[str, Any]:
+    """JSON-serialisable description of the language, for `GET /v1/kernels`."""
+    return {
+        "outputs": [
+            {"name": "nngp", "summary": "covariance of the outputs at initialisation"},
+            {"name": "ntk", "summary": "neural tangent kernel, readout layer included"},
+        ],
+        "ops": [_entry(_tag(op, "op"), op) for op in OPS]
+        + [
+            {
+                "name": "activation",
+                "summary": "pointwise non-linearity; see activations",
+                "source": "",
+                "schema": {"enum": [_tag(fn, "fn") for fn in ACTIVATIONS]},
+            }
+        ],
+        "activations": [_entry(_tag(fn, "fn"), fn) for fn in ACTIVATIONS],
+        "presets": [preset_entry(name) for name in PRESETS],
+        "limits": {"max_layers": MAX_LAYERS},
+        "schema": KernelSpec.model_json_schema(),
+    }
+
+
+def preset_entry(name: str) -> dict[str, Any]:
+    """Description of one preset, for `GET /v1/kernels/{preset}`, with its expansion at defaults.
+
+    Raises InvalidKernelError for an unknown name.
+    """
+    preset = preset_model(name)
+    example = preset.model_validate({"preset": name})
+    return _entry(name, preset) | {
+        "outputs": list(preset.outputs),
+        "expansion": example.expand().canonical(),
+    }
+
+
+def _tag(model: type[CatalogueModel], field: str) -> str:
+    """The value of a model's discriminator."""
+    name: str = model.model_json_schema()["properties"][field]["const"]
+    return name
+
+
+def _entry(name: str, model: type[CatalogueModel]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "summary": model.summary,
+        "source": model.source,
+        "schema": model.model_json_schema(),
+    }

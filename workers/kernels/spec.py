@@ -1,0 +1,195 @@
+"""Kernel specs: a network architecture as data, its canonical form and its digest.
+
+    {"layers": [{"op": "dense", "w_std": 1.4142135623730951},
+                {"op": "activation", "fn": "relu"},
+                {"op": "dense"}],
+     "parameterization": "ntk"}
+
+No JAX here: the service validates and hashes specs without computing anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from workers.kernels.duals.base import ActivationModel, StrictModel
+from workers.kernels.errors import InvalidKernelError
+from workers.kernels.layers import Dense, Layer, Normalize
+
+MAX_LAYERS = 4096
+"""Most entries that `layers` may have."""
+
+MAX_PROBLEMS_SHOWN = 5
+"""Validation problems spelled out in one error message; `details` holds all of them."""
+
+Parameterization = Literal["ntk", "standard"]
+
+
+class KernelSpec(StrictModel):
+    """A validated network. The final dense layer is the readout and is part of the NTK.
+
+    `parameterization`: `ntk` writes the factor w_std/sqrt(fan_in) in the forward pass; `standard`
+    puts it in the initial weights, which multiplies each layer's part of the NTK by
+    fan_in/w_std^2 (weights) and 1/b_std^2 (bias). The NNGP is the same.
+    """
+
+    layers: tuple[Layer, ...] = Field(max_length=MAX_LAYERS, json_schema_extra={"minItems": 1})
+    parameterization: Parameterization = "ntk"
+
+    @model_validator(mode="after")
+    def _structure(self) -> KernelSpec:
+        check_structure(self.layers, self.parameterization)
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as JSON-serialisable data with every default filled in.
+
+        Layers that do nothing (`normalize` of kind `none`) are left out, so that two spellings
+        of one network have one canonical form. `parse_kernel(spec.canonical()) == spec` up to
+        such layers.
+        """
+        return {
+            "layers": [
+                layer.model_dump(mode="json", exclude_none=True)
+                for layer in self.layers
+                if not (isinstance(layer, Normalize) and layer.kind == "none")
+            ],
+            "parameterization": self.parameterization,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (64 hex digits) of the canonical JSON: the identity of the kernel."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def normalized_inputs(self) -> bool:
+        """Whether input rows are scaled to unit norm first."""
+        first = self.layers[0]
+        return isinstance(first, Normalize) and first.kind == "unit"
+
+    @property
+    def dense_layers(self) -> tuple[Dense, ...]:
+        return tuple(layer for layer in self.layers if isinstance(layer, Dense))
+
+    @property
+    def activations(self) -> tuple[ActivationModel, ...]:
+        return tuple(layer for layer in self.layers if isinstance(layer, ActivationModel))
+
+
+def check_structure(
+    layers: tuple[Dense | Normalize | ActivationModel, ...], parameterization: Parameterization
+) -> None:
+    """Raise ValueError with advice unless layers are [normalize], dense, (activation, dense)...
+
+    Dense layers may follow each other (a deep linear network).
+    """
+    if not layers:
+        raise ValueError('a network needs at least its readout: {"op": "dense"}')
+    body = layers[1:] if isinstance(layers[0], Normalize) else layers
+    offset = len(layers) - len(body)
+    if not body or not isinstance(body[0], Dense):
+        raise ValueError(
+            "the network must start with a dense layer (after an optional normalize): "
+            "activations act on Gaussian pre-activations, which a dense layer makes; "
+            'insert {"op": "dense"} first'
+        )
+    if not isinstance(body[-1], Dense):
+        raise ValueError(
+            'the network must end with its readout: append {"op": "dense"} after the last layer'
+        )
+    for index, (before, layer) in enumerate(pairwise(body), start=offset + 1):
+        if isinstance(layer, Normalize):
+            raise ValueError(
+                f"layers[{index}] is a normalize, which acts on inputs only; move it to the front"
+            )
+        if isinstance(before, ActivationModel) and isinstance(layer, ActivationModel):
+            raise ValueError(
+                f"layers[{index}] is an activation directly after an activation, whose output is "
+                "not Gaussian, so no exact kernel exists; put a dense layer between them"
+            )
+    _check_widths(tuple(x for x in body if isinstance(x, Dense)), parameterization)
+
+
+def _check_widths(dense: tuple[Dense, ...], parameterization: Parameterization) -> None:
+    *hidden, readout = dense
+    if readout.width is not None:
+        raise ValueError(
+            "the last dense layer is the readout, whose width does not matter; remove its width"
+        )
+    if parameterization == "standard" and any(layer.width is None for layer in hidden):
+        raise ValueError(
+            'the standard parameterization needs "width" (units) on every dense layer but the '
+            "last: its NTK grows with the widths"
+        )
+    if parameterization == "ntk" and any(layer.width is not None for layer in hidden):
+        raise ValueError(
+            "width has no effect in the ntk parameterization; remove it or set "
+            '"parameterization": "standard"'
+        )
+
+
+def parse_kernel(source: str | dict[str, Any] | KernelSpec) -> KernelSpec:
+    """The spec that `source` describes: a preset's name, a JSON object, or a spec itself.
+
+    An object either names a preset (`{"preset": "fc", "depth": 3}`) or lists layers.
+    Raises InvalidKernelError (kind `invalid-kernel`) that says what to change.
+    """
+    from workers.kernels.presets import expand_preset
+
+    if isinstance(source, KernelSpec):
+        return source
+    if isinstance(source, str):
+        return expand_preset({"preset": source})
+    if not isinstance(source, dict):
+        raise InvalidKernelError(
+            f"A kernel is a preset name or an object, not {type(source).__name__}.",
+            advice='Examples: "fc", {"preset": "fc", "depth": 3}, {"layers": [...]}.',
+        )
+    if "preset" in source:
+        return expand_preset(source)
+    try:
+        return KernelSpec.model_validate(source)
+    except ValidationError as error:
+        raise invalid_kernel(error) from None
+
+
+def invalid_kernel(error: ValidationError) -> InvalidKernelError:
+    """The user-facing error for a failed validation: where, what, and what to change."""
+    problems = [
+        {
+            "where": _where(item["loc"]),
+            "problem": item["msg"].removeprefix("Value error, "),
+        }
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    shown = "; ".join(
+        f"{item['where']}: {item['problem']}" if item["where"] else item["problem"]
+        for item in problems[:MAX_PROBLEMS_SHOWN]
+    )
+    more = len(problems) - MAX_PROBLEMS_SHOWN
+    tail = f"; and {more} more" if more > 0 else ""
+    return InvalidKernelError(
+        f"This kernel is not valid: {shown}{tail}.",
+        advice="GET /v1/kernels (or workers.kernels.registry.catalogue()) lists ops and presets.",
+        problems=problems,
+    )
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """`layers[2].w_std` from pydantic's location, which also names the members of unions."""
+    text = ""
+    before: int | str = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not isinstance(before, int) and before != "activation":  # else a union's member
+            text += f".{part}" if text else part
+        before = part
+    return text
