@@ -23,7 +23,7 @@ class Backoff:
     steady_seconds: float = 30.0
 
     def pause(self, short_lives: int) -> float:
-        """Seconds to wait after `short_lives` consecutive short lives (0: the last one was long)."""
+        """Seconds to wait after `short_lives` short lives in a row (0: the last one was long)."""
         exponent = min(max(short_lives - 1, 0), 32)
         return float(min(self.first_seconds * 2.0**exponent, self.longest_seconds))
 

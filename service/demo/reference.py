@@ -21,7 +21,7 @@ def relu_entry(
     x, y: (d,) rows as uploaded; they are scaled to unit norm here. `depth` hidden layers, each a
     dense layer of weight deviation `w_std` and a ReLU, then a dense readout of the same `w_std`.
     A dense layer divides by its fan-in: the first kernel is w_std² · x·y / d. The relative error
-    is below 1e-8 (an arccosine near 1 keeps half the digits of float64).
+    is below 1e-7 (an arccosine near 1 keeps half the digits of float64).
     """
     u, v = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)

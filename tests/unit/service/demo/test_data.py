@@ -1,4 +1,4 @@
-"""The demonstration's loaders read the real files and say what to install when they are not there."""
+"""The demonstration reads real files, and says what to install when they are missing."""
 
 from __future__ import annotations
 

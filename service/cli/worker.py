@@ -1,0 +1,82 @@
+"""`gramian worker`: Dask worker processes for a scheduler that runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.outcome import stderr
+from service.cli.supervisor import Supervisor
+
+
+def worker_command(
+    scheduler: str,
+    *,
+    n_workers: int,
+    memory_limit: str,
+    host: str | None,
+    name: str | None,
+    scratch_dir: Path | None,
+) -> list[str]:
+    """The `dask worker` that runs `n_workers` single-thread processes, each under a nanny."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nanny"]
+    command += ["--nworkers", str(n_workers), "--nthreads", "1", "--memory-limit", memory_limit]
+    command += ["--no-dashboard"]
+    if host is not None:
+        command += ["--host", host]
+    if name is not None:
+        command += ["--name", name]
+    if scratch_dir is not None:
+        command += ["--local-directory", str(scratch_dir)]
+    return command
+
+
+def worker(
+    scheduler: Annotated[
+        str, typer.Argument(help="Address of the Dask scheduler, such as tcp://host:8786.")
+    ],
+    n_workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes to run, one thread each.")
+    ] = 1,
+    memory_limit: Annotated[
+        str, typer.Option(help="Per process; a process that exceeds it is restarted.")
+    ] = "2GiB",
+    host: Annotated[
+        str | None, typer.Option(help="Address that the scheduler and other workers can reach.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name shown by the scheduler.")] = None,
+    scratch_dir: Annotated[
+        Path | None, typer.Option(help="Where Dask puts its temporary files.")
+    ] = None,
+    compilation_cache_dir: Annotated[
+        Path | None, typer.Option(help="Where compiled kernels are kept between starts.")
+    ] = None,
+) -> None:
+    """Run worker processes until SIGTERM, starting them again whenever the scheduler was away.
+
+    Workers must see the same data folder (the same path) as the service.
+    """
+    from workers.cluster import worker_environment
+
+    console = stderr()
+    supervisor = Supervisor(
+        worker_command(
+            scheduler,
+            n_workers=n_workers,
+            memory_limit=memory_limit,
+            host=host,
+            name=name,
+            scratch_dir=scratch_dir,
+        ),
+        # The variables must be there before a worker process imports JAX.
+        os.environ | worker_environment(compilation_cache_dir),
+        report=lambda text: console.print(f"gramian worker: {text}", markup=False),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
