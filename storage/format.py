@@ -33,7 +33,7 @@ class ArrayLayout:
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.chunk_shape):
-            raise ValueError(f"shape {self.shape} and chunk shape {self.chunk_shape} differ in rank")
+            raise ValueError(f"shape {self.shape}, chunks {self.chunk_shape}: ranks differ")
         if any(n < 1 for n in (*self.shape, *self.chunk_shape)):
             raise ValueError(f"empty array {self.shape} in chunks of {self.chunk_shape}")
         square = len(self.shape) == 2 and self.shape[0] == self.shape[1]
@@ -43,9 +43,7 @@ class ArrayLayout:
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
-        return tuple(
-            math.ceil(n / c) for n, c in zip(self.shape, self.chunk_shape, strict=True)
-        )
+        return tuple(math.ceil(n / c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
 
     @property
     def itemsize(self) -> int:

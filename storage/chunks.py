@@ -1,0 +1,115 @@
+"""Bytes of one chunk: the Zarr v3 codec chain [bytes(little), crc32c] and nothing else.
+
+A chunk on disk is its full `chunk_shape` in C order, little-endian, edge padding included,
+followed by the CRC-32C of those bytes as a little-endian 32-bit integer (Castagnoli polynomial,
+RFC 3720 appendix B.4; the `crc32c` codec of the Zarr v3 specification). Any Zarr v3 reader decodes
+it. Compression is left out on purpose: smooth kernels in float32 shrink by less than 30 % and
+reading gets three times slower.
+"""
+
+from __future__ import annotations
+
+import math
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from storage.errors import CorruptChunkError
+from storage.format import ArrayLayout
+
+CHECKSUM_BYTES = 4
+
+_DAMAGED = (
+    "The file was damaged after it was written: have the tile recomputed, "
+    "or the data set uploaded again."
+)
+
+
+def encode_chunk(values: npt.NDArray[np.generic], layout: ArrayLayout) -> bytes:
+    """Bytes of one chunk holding `values`, padded with NaN up to the full chunk shape.
+
+    `values`: shape at most `layout.chunk_shape` in every dimension; its dtype must be the
+    layout's (in either byte order). Raises ValueError otherwise: casting silently would store
+    other numbers than those that were computed.
+    """
+    return encode_values(values, layout.chunk_shape, layout.dtype)
+
+
+def decode_chunk(data: bytes, layout: ArrayLayout, key: str) -> npt.NDArray[np.floating]:
+    """Inverse of `encode_chunk`: an array of the full chunk shape, read-only, padding included.
+
+    `key` is for the message only. Raises CorruptChunkError when the size or the checksum is wrong.
+    """
+    return decode_values(data, layout.chunk_shape, layout.dtype, key)
+
+
+def encoded_bytes(chunk_shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+    """Size in bytes of every stored chunk of this shape and dtype."""
+    return math.prod(chunk_shape) * np.dtype(dtype).itemsize + CHECKSUM_BYTES
+
+
+def encode_values(
+    values: npt.NDArray[np.generic], chunk_shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> bytes:
+    """`encode_chunk` for any float or integer dtype (data sets keep integer labels).
+
+    Integers are padded with the smallest integer, which is their fill value as well.
+    """
+    little = np.dtype(dtype).newbyteorder("<")
+    if values.dtype.newbyteorder("<") != little:
+        raise ValueError(f"values are {values.dtype}, the array is {little}")
+    if values.ndim != len(chunk_shape) or any(
+        n > c for n, c in zip(values.shape, chunk_shape, strict=True)
+    ):
+        raise ValueError(f"values of shape {values.shape} do not fit in chunks of {chunk_shape}")
+    payload_bytes = encoded_bytes(chunk_shape, little) - CHECKSUM_BYTES
+    buffer = np.empty(payload_bytes + CHECKSUM_BYTES, np.uint8)
+    chunk = buffer[:payload_bytes].view(little).reshape(chunk_shape)
+    if values.shape != chunk_shape:
+        chunk[...] = fill_value(little)
+    chunk[tuple(slice(0, n) for n in values.shape)] = values
+    checksum = google_crc32c.value(buffer[:payload_bytes])
+    buffer[payload_bytes:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
+    return buffer.tobytes()
+
+
+def decode_values(
+    data: bytes, chunk_shape: tuple[int, ...], dtype: npt.DTypeLike, key: str
+) -> npt.NDArray[np.floating]:
+    """`decode_chunk` for any float or integer dtype. No copy is made of `data`."""
+    check_bytes(data, encoded_bytes(chunk_shape, dtype), key)
+    little = np.dtype(dtype).newbyteorder("<")
+    values: npt.NDArray[np.floating] = np.frombuffer(
+        data, little, count=math.prod(chunk_shape)
+    ).reshape(chunk_shape)
+    return values
+
+
+def check_bytes(data: bytes, expected_bytes: int, key: str) -> None:
+    """Raises CorruptChunkError unless `data` has this size and ends in its own checksum."""
+    check_size(len(data), expected_bytes, key)
+    stored = int.from_bytes(data[-CHECKSUM_BYTES:], "little")
+    actual = google_crc32c.value(np.frombuffer(data, np.uint8, count=len(data) - CHECKSUM_BYTES))
+    if actual != stored:
+        raise CorruptChunkError(
+            f"Chunk {key} does not match its checksum (stored {stored:08x}, actual {actual:08x}).",
+            advice=_DAMAGED,
+            key=key,
+        )
+
+
+def check_size(actual_bytes: int, expected_bytes: int, key: str) -> None:
+    """Raises CorruptChunkError unless a chunk file has the one size that it can have."""
+    if actual_bytes != expected_bytes:
+        raise CorruptChunkError(
+            f"Chunk {key} has {actual_bytes} bytes instead of {expected_bytes}.",
+            advice=_DAMAGED,
+            key=key,
+        )
+
+
+def fill_value(dtype: npt.DTypeLike) -> float | int:
+    """What pads edge chunks: NaN, or the smallest integer. Never a plausible number."""
+    dtype = np.dtype(dtype)
+    return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).min)
