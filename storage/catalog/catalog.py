@@ -1,0 +1,90 @@
+"""The SQL catalog: what exists, what is wanted, and what happened.
+
+The only part of Gramian that speaks SQL. Dask holds no truth; this (and the stored chunks) does.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from storage.catalog.database import Database, DatabaseSettings, unavailable
+from storage.catalog.datasets import Datasets
+from storage.catalog.events import Events
+from storage.catalog.jobs import Jobs
+from storage.catalog.matrices import Matrices
+from storage.catalog.migrate import ensure_schema
+from storage.catalog.rates import Rates
+from storage.catalog.tiles import Tiles
+
+
+class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Rates):
+    """Synchronous and thread-safe; every method is one transaction (but see `tiles`).
+
+    Open it with `open_catalog`, and close it; it is a context manager.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def url(self) -> str:
+        """Where the catalog is, without the password."""
+        return self._database.url.render_as_string(hide_password=True)
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life. Raises CatalogUnavailableError."""
+        try:
+            with self._database.read() as session:
+                session.execute(sa.select(1))
+        except SQLAlchemyError as error:
+            raise _unreachable(self._database, error) from error
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_catalog(
+    url: str, *, migrate: bool = True, settings: DatabaseSettings | None = None
+) -> Catalog:
+    """The catalog at `sqlite:////path/file` (created if absent; the folder must exist) or
+    `postgresql+psycopg://user:password@host/database`.
+
+    `migrate`: create or upgrade the schema; otherwise only check it. Raises
+    CatalogUnavailableError (kind "catalog-unavailable") when the database cannot be opened, is
+    not a Gramian catalog, or has a schema that is newer than this library.
+    """
+    database = Database(url, settings or DatabaseSettings())
+    try:
+        ensure_schema(database, migrate=migrate)
+    except SQLAlchemyError as error:
+        database.close()
+        raise _unreachable(database, error) from error
+    except BaseException:
+        database.close()
+        raise
+    return Catalog(database)
+
+
+def _unreachable(database: Database, error: SQLAlchemyError) -> Exception:
+    # SQLAlchemy appends the statement and a documentation link; the driver's own words suffice.
+    cause = getattr(error, "orig", None) or error
+    if database.is_sqlite:
+        advice = "Check that the folder exists, is writable and on a local disk."
+    else:
+        advice = "Check that the server runs, and the user, password and database in the URL."
+    return unavailable(database.url, f"{str(cause).strip().splitlines()[0]}.", advice)

@@ -1,0 +1,182 @@
+"""Connections and transactions, the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from storage.catalog.errors import CatalogUnavailableError
+from storage.catalog.tables import Base
+
+_BEGIN = "gramian_begin"
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """Limits of one process's connections to the catalog.
+
+    `busy_timeout_seconds`: how long a writer waits for another process's transaction (SQLite) or
+    lock (PostgreSQL) before it fails. `max_connections`: threads that may be in a transaction at
+    once; others wait up to `pool_timeout_seconds`.
+    """
+
+    busy_timeout_seconds: float = 30.0
+    max_connections: int = 40
+    pool_timeout_seconds: float = 60.0
+
+
+class Database:
+    """Hands out one-transaction sessions. Thread-safe."""
+
+    def __init__(self, url: str, settings: DatabaseSettings) -> None:
+        self.url = _parse(url)
+        self.settings = settings
+        self.engine = _connect(self.url, settings)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer at a time. Taking the write lock when the transaction begins (and
+        # not at its first write) means that a transaction never finds its snapshot outdated,
+        # which SQLite reports as "database is locked" however long the busy timeout is.
+        self._writer = self.engine.execution_options(**{_BEGIN: "IMMEDIATE"})
+        # Threads of one process queue here, fairly cheaply, instead of polling the file lock.
+        self._turn = threading.Lock() if self.is_sqlite else nullcontext()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with self._turn, Session(self._writer) as session, session.begin():
+            yield session
+
+    def upsert(self, table: type[Base], *, replace: Sequence[str] = ()) -> Any:
+        """INSERT that overwrites the columns `replace` (or nothing) of a row that exists."""
+        insert = sqlite.insert if self.is_sqlite else postgresql.insert
+        statement: Any = insert(table)
+        if not replace:
+            return statement.on_conflict_do_nothing()
+        key = [column.name for column in sa.inspect(table).primary_key]
+        new_values = {name: statement.excluded[name] for name in replace}
+        return statement.on_conflict_do_update(index_elements=key, set_=new_values)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def affected_rows(result: sa.Result[Any]) -> int:
+    """How many rows an UPDATE or DELETE changed."""
+    if not isinstance(result, sa.CursorResult):
+        raise TypeError(f"{result!r} is not the result of an UPDATE or DELETE")
+    return int(result.rowcount)
+
+
+def unavailable(url: sa.URL, reason: str, advice: str) -> CatalogUnavailableError:
+    shown = url.render_as_string(hide_password=True)
+    return CatalogUnavailableError(
+        f"The catalog {shown} cannot be used: {reason}", advice=advice, url=shown
+    )
+
+
+def migration_engine(url: sa.URL, settings: DatabaseSettings) -> sa.Engine:
+    """An engine for schema changes: on SQLite without foreign keys, because a migration that
+    rebuilds a table drops the old one, and enforcing keys then would delete the rows that refer
+    to it."""
+    return _connect(url, settings, foreign_keys=False).execution_options(**{_BEGIN: "IMMEDIATE"})
+
+
+def _parse(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except SQLAlchemyError as error:
+        # The text may contain a password, so it is not repeated.
+        raise CatalogUnavailableError(
+            "The catalog URL is not a database URL.",
+            advice="Use sqlite:////path/catalog.sqlite or postgresql+psycopg://user@host/database.",
+        ) from error
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    elif backend == "sqlite":
+        url = url.set(drivername="sqlite")
+        if url.database in (None, "", ":memory:"):
+            raise unavailable(
+                url,
+                "a database in memory would forget all jobs when the process ends.",
+                "Name a file: sqlite:////path/catalog.sqlite.",
+            )
+    else:
+        raise unavailable(
+            url,
+            f"{backend!r} is not a database that Gramian knows.",
+            "Use sqlite:////path/catalog.sqlite or postgresql+psycopg://user@host/database.",
+        )
+    return url
+
+
+def _connect(url: sa.URL, settings: DatabaseSettings, *, foreign_keys: bool = True) -> sa.Engine:
+    sqlite_file = url.get_backend_name() == "sqlite"
+    options: dict[str, Any] = {
+        # NaN is not JSON: PostgreSQL refuses it, so SQLite must not accept it either.
+        "json_serializer": partial(json.dumps, allow_nan=False, separators=(",", ":")),
+    }
+    if foreign_keys:
+        options |= {
+            "pool_size": 5,
+            "max_overflow": max(0, settings.max_connections - 5),
+            "pool_timeout": settings.pool_timeout_seconds,
+        }
+    else:
+        options["poolclass"] = NullPool
+    if sqlite_file:
+        options["connect_args"] = {"timeout": settings.busy_timeout_seconds}
+    else:
+        # A server restart between two requests must not surface as an error of the second one.
+        options["pool_pre_ping"] = True
+        milliseconds = round(settings.busy_timeout_seconds * 1000)
+        options["connect_args"] = {
+            "connect_timeout": 10,
+            "options": f"-c lock_timeout={milliseconds} -c timezone=UTC",
+        }
+    try:
+        engine = sa.create_engine(url, **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise unavailable(
+            url,
+            f"its driver is not installed ({error}).",
+            "Install it: pip install 'gramian[postgres]'.",
+        ) from error
+    except (TypeError, ValueError, SQLAlchemyError) as error:
+        raise unavailable(url, f"{error}", "Check the catalog URL.") from error
+    if sqlite_file:
+        _configure_sqlite(engine, foreign_keys)
+    return engine
+
+
+def _configure_sqlite(engine: sa.Engine, foreign_keys: bool) -> None:
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling begins late and never around DDL; we begin.
+        connection.isolation_level = None
+        # Readers go on while one process writes. A commit reaches the disk before it returns
+        # (synchronous=FULL): an accepted job survives a power cut.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={foreign_keys:d}"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def on_begin(connection: sa.Connection) -> None:
+        mode = connection.get_execution_options().get(_BEGIN, "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    sa.event.listen(engine, "connect", on_connect)
+    sa.event.listen(engine, "begin", on_begin)

@@ -1,0 +1,23 @@
+"""Errors of the catalog, in the vocabulary of `storage.errors`."""
+
+from __future__ import annotations
+
+from storage.errors import ConflictError, GramianError, InvalidKeyError
+
+
+class CatalogUnavailableError(GramianError):
+    """The catalog's database cannot be opened, or its schema is not the one this library needs."""
+
+    kind = "catalog-unavailable"
+
+
+class IdempotencyConflictError(ConflictError):
+    """An idempotency key was used before, with another request body."""
+
+    kind = "idempotency-conflict"
+
+
+class InvalidCursorError(InvalidKeyError):
+    """A page cursor that this listing has not handed out."""
+
+    kind = "invalid-cursor"

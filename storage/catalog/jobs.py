@@ -1,0 +1,370 @@
+"""Jobs: created once per request, moved by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storage.catalog import events
+from storage.catalog.database import Database
+from storage.catalog.errors import IdempotencyConflictError
+from storage.catalog.inputs import is_dataset_id, referenced_ids
+from storage.catalog.paging import now, page
+from storage.catalog.records import JobRecord, MatrixState
+from storage.catalog.states import (
+    TERMINAL,
+    JobEvent,
+    JobState,
+    Target,
+    retarget,
+    transition,
+)
+from storage.catalog.tables import (
+    OPEN_STATES,
+    WANTED,
+    Dataset,
+    IdempotencyKey,
+    Job,
+    JobInput,
+    Matrix,
+)
+from storage.errors import ConflictError, InvalidKeyError, NotFoundError
+
+MAX_IDEMPOTENCY_KEY_CHARACTERS = 255
+
+# Each loss of the race against another creator of the same job shows that the other one is there,
+# so the second try finds it; more are needed only if it ends between the tries.
+_CREATE_ATTEMPTS = 10
+
+Announcement = tuple[str, dict[str, Any]]
+
+
+class Jobs:
+    _database: Database
+
+    def create_job(
+        self,
+        *,
+        id: str,  # noqa: A002
+        task: dict[str, Any],
+        request_digest: str,
+        body_digest: str,
+        idempotency_key: str | None = None,
+        estimate: dict[str, Any] | None = None,
+        matrix_id: str | None = None,
+        inputs: Iterable[str] = (),
+        announce: Announcement | None = None,
+    ) -> tuple[JobRecord, bool]:
+        """A queued job, and True if this call created it; else the job that answers the request.
+
+        An idempotency key that was used with the same body answers with its job, with another
+        body raises IdempotencyConflictError. Otherwise a job with the same `request_digest`
+        answers if it is open and not being cancelled, or succeeded and its matrix (if it has one)
+        still exists sealed; the key, if any, is bound to that job. Failed and cancelled jobs never
+        answer for new requests.
+
+        `task`: its data set and matrix ids are recorded as inputs, as are those in `inputs`; a
+        data set that does not exist raises NotFoundError. `matrix_id`: the matrix that the job
+        will build. `announce`: (type, data) of an event stored with a new job.
+        """
+        if idempotency_key is not None:
+            _check_idempotency_key(idempotency_key)
+        reads = sorted((referenced_ids(task) | set(inputs)) - {matrix_id})
+        moment = now()
+        job = {
+            "id": id,
+            "task": task,
+            "request_digest": request_digest,
+            "body_digest": body_digest,
+            "matrix_id": matrix_id,
+            "state": JobState.QUEUED.value,
+            "target": WANTED,
+            "attempts": 0,
+            "event_count": 0,
+            "estimate": estimate,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+        for _ in range(_CREATE_ATTEMPTS):
+            try:
+                with self._database.write() as session:
+                    found = _answering_job(session, request_digest, body_digest, idempotency_key)
+                    if found is None:
+                        _hold_inputs(session, reads, matrix_id)
+                        session.execute(sa.insert(Job), [job])
+                        if reads:
+                            rows = [{"job_id": id, "input_id": input_id} for input_id in reads]
+                            session.execute(sa.insert(JobInput), rows)
+                        if announce is not None:
+                            events.append(session, id, *announce)
+                    if idempotency_key is not None and not _key_is_known(session, idempotency_key):
+                        key = {
+                            "key": idempotency_key,
+                            "body_digest": body_digest,
+                            "job_id": found or id,
+                            "created_at": moment,
+                        }
+                        session.execute(sa.insert(IdempotencyKey), [key])
+                    return _get(session, found or id), found is None
+            except IntegrityError as error:
+                lost = error
+        raise ConflictError(
+            f"Job {id} could not be created: its id or its request is taken.",
+            advice="Send the request again.",
+        ) from lost
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """Raises NotFoundError."""
+        with self._database.read() as session:
+            return _get(session, job_id)
+
+    def list_jobs(
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        state: JobState | None = None,
+    ) -> tuple[list[JobRecord], str | None]:
+        """One page, newest first, and the cursor of the next page (None after the last)."""
+        query = sa.select(Job)
+        if state is not None:
+            query = query.where(Job.state == JobState(state).value)
+        with self._database.read() as session:
+            rows, following = page(session, Job, query, limit, cursor)
+            return _records(session, rows), following
+
+    def open_jobs(self) -> list[JobRecord]:
+        """All queued and running jobs, oldest first: what a runner has to care for."""
+        query = sa.select(Job).where(Job.state.in_(OPEN_STATES)).order_by(Job.created_at, Job.id)
+        with self._database.read() as session:
+            return _records(session, list(session.scalars(query)))
+
+    def count_open(self) -> int:
+        query = sa.select(sa.func.count()).where(Job.state.in_(OPEN_STATES))
+        with self._database.read() as session:
+            return session.scalar(query) or 0
+
+    def set_target(
+        self, job_id: str, target: Target, *, announce: Announcement | None = None
+    ) -> JobRecord:
+        """Say what is wanted of a job. Raises NotFoundError, ConflictError (`states.retarget`).
+
+        `announce`: (type, data) of an event stored with the change; not if nothing changed.
+        """
+        with self._database.write() as session:
+            while True:
+                state, current = _position(session, job_id)
+                wanted = retarget(state, current, Target(target))
+                if wanted is current:
+                    break
+                if _compare_and_set(session, job_id, state, current, {"target": wanted.value}):
+                    if announce is not None:
+                        events.append(session, job_id, *announce)
+                    break
+            return _get(session, job_id)
+
+    def apply(
+        self,
+        job_id: str,
+        event: JobEvent,
+        *,
+        error: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+        matrix_id: str | None = None,
+        expected_attempts: int | None = None,
+        announce: Announcement | None = None,
+    ) -> JobRecord:
+        """Move a job by one step of `states.TRANSITIONS`; the job as it is afterwards.
+
+        Raises NotFoundError, or ConflictError if the job's state does not allow the step: of two
+        runners that apply START, one succeeds. RESUME does not change the state, so runners that
+        may compete for a job pass the `attempts` they have seen as `expected_attempts`.
+
+        `error`, `result`, `matrix_id`: stored with the step when not None. `announce`: (type,
+        data) of an event stored in the same transaction, so that a watcher cannot miss it.
+        """
+        event = JobEvent(event)
+        with self._database.write() as session:
+            while True:
+                state, target = _position(session, job_id)
+                following = transition(state, event)
+                moment = now()
+                values: dict[str, Any] = {"state": following.value}
+                if event in (JobEvent.START, JobEvent.RESUME):
+                    values["attempts"] = Job.attempts + 1
+                    values["started_at"] = sa.func.coalesce(
+                        Job.started_at, sa.literal(moment, Job.started_at.type)
+                    )
+                if following in TERMINAL:
+                    values["finished_at"] = moment
+                given = {"error": error, "result": result, "matrix_id": matrix_id}
+                values |= {name: value for name, value in given.items() if value is not None}
+                if expected_attempts is not None:
+                    _check_attempts(session, job_id, expected_attempts)
+                if _compare_and_set(session, job_id, state, target, values, expected_attempts):
+                    break
+            if announce is not None:
+                events.append(session, job_id, *announce)
+            return _get(session, job_id)
+
+    def save_progress(self, job_id: str, progress: dict[str, Any]) -> None:
+        """Replace the progress of an open job; a job that has ended keeps what it had."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(Job)
+                .where(Job.id == job_id, Job.state.in_(OPEN_STATES))
+                .values(progress=progress, updated_at=now())
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _answering_job(
+    session: Session, request_digest: str, body_digest: str, idempotency_key: str | None
+) -> str | None:
+    if idempotency_key is not None:
+        known = session.get(IdempotencyKey, idempotency_key)
+        if known is not None:
+            if known.body_digest != body_digest:
+                raise IdempotencyConflictError(
+                    "This idempotency key was used before, with another request body.",
+                    advice="Choose a new key for a new request.",
+                    job=known.job_id,
+                )
+            return known.job_id
+    sealed = (
+        sa.select(Matrix.id)
+        .where(Matrix.id == Job.matrix_id, Matrix.state == MatrixState.SEALED.value)
+        .exists()
+    )
+    return session.scalar(
+        sa.select(Job.id)
+        .where(
+            Job.request_digest == request_digest,
+            sa.or_(
+                sa.and_(Job.state.in_(OPEN_STATES), Job.target == WANTED),
+                sa.and_(
+                    Job.state == JobState.SUCCEEDED.value,
+                    sa.or_(Job.matrix_id.is_(None), sealed),
+                ),
+            ),
+        )
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(1)
+    )
+
+
+def _key_is_known(session: Session, idempotency_key: str) -> bool:
+    return session.get(IdempotencyKey, idempotency_key) is not None
+
+
+def _hold_inputs(session: Session, reads: list[str], matrix_id: str | None) -> None:
+    """Lock the inputs against deletion until the job is there to protect them."""
+    datasets = [input_id for input_id in reads if is_dataset_id(input_id)]
+    if datasets:
+        query = sa.select(Dataset.id).where(Dataset.id.in_(datasets)).order_by(Dataset.id)
+        missing = set(datasets) - set(session.scalars(query.with_for_update(read=True)))
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise NotFoundError(
+                f"There is no data set {names}.",
+                advice="GET /v1/datasets lists those there are.",
+                datasets=sorted(missing),
+            )
+    # A matrix may not exist yet: the one that the job builds, or one that an open job builds.
+    matrices = [*(set(reads) - set(datasets)), *([matrix_id] if matrix_id else [])]
+    if matrices:
+        query = sa.select(Matrix.id).where(Matrix.id.in_(matrices)).order_by(Matrix.id)
+        session.scalars(query.with_for_update(read=True)).all()
+
+
+def _position(session: Session, job_id: str) -> tuple[JobState, Target]:
+    row = session.execute(sa.select(Job.state, Job.target).where(Job.id == job_id)).one_or_none()
+    if row is None:
+        raise _missing(job_id)
+    return JobState(row.state), Target(row.target)
+
+
+def _compare_and_set(
+    session: Session,
+    job_id: str,
+    state: JobState,
+    target: Target,
+    values: dict[str, Any],
+    attempts: int | None = None,
+) -> bool:
+    """Change the job if it still is where it was seen; False if somebody else moved it."""
+    statement = (
+        sa.update(Job)
+        .where(Job.id == job_id, Job.state == state.value, Job.target == target.value)
+        .values(updated_at=now(), **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    if attempts is not None:
+        statement = statement.where(Job.attempts == attempts)
+    return session.scalar(statement) is not None
+
+
+def _check_attempts(session: Session, job_id: str, expected: int) -> None:
+    attempts = session.scalar(sa.select(Job.attempts).where(Job.id == job_id))
+    if attempts != expected:
+        raise ConflictError(
+            f"Another runner has taken up job {job_id}.",
+            advice="Leave the job to it.",
+            attempts=attempts,
+        )
+
+
+def _check_idempotency_key(key: str) -> None:
+    if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARACTERS and key.isprintable()):
+        raise InvalidKeyError(
+            "The idempotency key is empty, too long, or not printable.",
+            advice=f"Use 1 to {MAX_IDEMPOTENCY_KEY_CHARACTERS} printable characters (a UUID).",
+        )
+
+
+def _missing(job_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no job {job_id}.", advice="GET /v1/jobs lists all jobs.")
+
+
+def _get(session: Session, job_id: str) -> JobRecord:
+    row = session.get(Job, job_id)
+    if row is None:
+        raise _missing(job_id)
+    return _records(session, [row])[0]
+
+
+def _records(session: Session, rows: list[Job]) -> list[JobRecord]:
+    inputs: dict[str, list[str]] = {row.id: [] for row in rows}
+    query = (
+        sa.select(JobInput.job_id, JobInput.input_id)
+        .where(JobInput.job_id.in_(list(inputs)))
+        .order_by(JobInput.job_id, JobInput.input_id)
+    )
+    for job_id, input_id in session.execute(query):
+        inputs[job_id].append(input_id)
+    return [
+        JobRecord(
+            id=row.id,
+            task=row.task,
+            request_digest=row.request_digest,
+            body_digest=row.body_digest,
+            matrix_id=row.matrix_id,
+            inputs=tuple(inputs[row.id]),
+            state=JobState(row.state),
+            target=Target(row.target),
+            attempts=row.attempts,
+            estimate=row.estimate,
+            progress=row.progress,
+            error=row.error,
+            result=row.result,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    ]
