@@ -121,8 +121,8 @@ class _Run:
         self.on_results = on_results
         self.settings = settings
         self.counts = _Counts()
-        self.in_flight: dict[Future, tuple[Tile, ...]] = {}
-        self.ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.in_flight: dict[Future[BatchResult], tuple[Tile, ...]] = {}
+        self.ended: queue.SimpleQueue[Future[BatchResult]] = queue.SimpleQueue()
         self._workers = 0
         self._workers_at = -_WORKER_COUNT_SECONDS
 
@@ -164,7 +164,7 @@ class _Run:
             self.in_flight[future] = batch
             future.add_done_callback(self.ended.put)
 
-    def _wait_for_ended(self) -> list[Future]:
+    def _wait_for_ended(self) -> list[Future[BatchResult]]:
         ended = []
         with suppress(queue.Empty):
             ended.append(self.ended.get(timeout=_POLL_SECONDS))
@@ -172,7 +172,7 @@ class _Run:
                 ended.append(self.ended.get_nowait())
         return ended
 
-    def _take(self, future: Future) -> None:
+    def _take(self, future: Future[BatchResult]) -> None:
         tiles = self.in_flight.pop(future, None)
         if tiles is None:
             return  # cancelled by `drain`

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from storage.datasets import DatasetInfo
-from storage.format import MatrixManifest
+from storage.format import DType, MatrixManifest
 from workers.kernels import cost
 from workers.kernels.spec import KernelSpec
 from workers.memory import gram_task_memory
@@ -42,7 +42,7 @@ def rate_key(spec: KernelSpec, features: int, manifest: MatrixManifest) -> str:
     return f"{spec.digest[:32]}:{features}:{manifest.arrays[0].dtype}:{names}"
 
 
-def seconds_per_pair_model(spec: KernelSpec, features: int, dtype: str) -> float:
+def seconds_per_pair_model(spec: KernelSpec, features: int, dtype: DType) -> float:
     """Static model of the seconds one kernel evaluation takes on one core."""
     return cost.nanoseconds_per_pair(spec, features, dtype) * 1e-9
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 # Resident bytes of a worker process that has imported JAX and compiled a few kernels but holds no
 # data (tests/cluster/test_memory.py measures whole jobs against the sum that includes this).
 WORKER_BASE_BYTES = 512 << 20
