@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import digest as trees
-from storage.blobs import BlobStore, open_blobs
+from storage.blobs import BlobStore
 from storage.chunks import check_size, decode_chunk, encode_chunk, encoded_bytes
 from storage.documents import (
     GROUP_DOCUMENT,
@@ -33,9 +33,6 @@ from storage.errors import (
 )
 from storage.format import ArrayLayout, MatrixManifest
 from storage.keys import check_array_name, check_matrix_id, chunk_key, parse_chunk_key
-
-if TYPE_CHECKING:
-    import zarr
 
 FOLDER = "matrices"
 MANIFEST = "manifest.json"
@@ -189,7 +186,7 @@ def write_chunk(
     clipped = tuple(part.stop - part.start for part in layout.chunk_extent(coords))
     if values.shape not in (clipped, layout.chunk_shape):
         raise ValueError(f"chunk {coords} of {name} is {clipped}, values are {values.shape}")
-    if layout.symmetric and coords[0] == coords[1] and not _is_bitwise_symmetric(values):
+    if layout.symmetric and coords[0] == coords[1] and not is_bitwise_symmetric(values):
         raise ValueError(f"diagonal chunk {coords} of {name} is not exactly symmetric")
     if not repair and is_sealed(blobs, manifest.id):
         raise ConflictError(
@@ -348,17 +345,6 @@ def list_matrices(blobs: BlobStore) -> list[str]:
     )
 
 
-def open_matrix(root_url: str, matrix_id: str) -> zarr.Group:
-    """A sealed matrix as a read-only zarr group; symmetric arrays appear whole.
-
-    A missing or damaged chunk raises MissingChunkError or CorruptChunkError when it is read; fill
-    values are never made up. Raises NotFoundError, NotReadyError.
-    """
-    from storage.view import open_group  # view.py imports zarr, which writers do not need
-
-    return open_group(open_blobs(root_url), matrix_id)
-
-
 def _check_complete(blobs: BlobStore, manifest: MatrixManifest, layout: ArrayLayout) -> None:
     if len(present := stored_coords(blobs, manifest, layout.name)) == layout.stored_chunks:
         return
@@ -389,7 +375,8 @@ def _layout(manifest: MatrixManifest, name: str) -> ArrayLayout:
         ) from None
 
 
-def _is_bitwise_symmetric(values: npt.NDArray[np.generic]) -> bool:
+def is_bitwise_symmetric(values: npt.NDArray[np.generic]) -> bool:
+    """Whether a square array equals its transpose bit by bit (NaN payloads included)."""
     bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
     return bool(np.array_equal(bits, bits.T))
 

@@ -80,7 +80,7 @@ def _document(blobs: BlobStore, manifest: MatrixManifest, key: str) -> StoredObj
     data = blobs.get(blob)
     return StoredObject(
         key=blob,
-        path=blobs.path(blob),
+        path=None,
         data=data,
         size=len(data),
         etag=f'"{blake3(data).hexdigest(16)}"',

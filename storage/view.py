@@ -162,7 +162,7 @@ class MatrixStore(Store):
 
 
 def open_group(blobs: BlobStore, matrix_id: str) -> zarr.Group:
-    """See `storage.matrices.open_matrix`."""
+    """See `storage.open_matrix`."""
     return zarr.open_group(MatrixStore(blobs, matrix_id), mode="r")
 
 
