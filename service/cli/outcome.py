@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3  # no service answers
 
 
-class UsageFault(GramianError):
+class UsageError(GramianError):
     """Options that are well formed but do not go together."""
 
     kind = "usage"
@@ -60,7 +60,7 @@ def reported(base_url: str = "") -> Iterator[None]:
 
     try:
         yield
-    except UsageFault as error:
+    except UsageError as error:
         fail(error.message, advice=error.advice, code=ExitCode.USAGE)
     except ServiceUnreachableError as error:
         fail(

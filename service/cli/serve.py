@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from service.cli.outcome import ExitCode, UsageFault, fail, reported, stderr
+from service.cli.outcome import ExitCode, UsageError, fail, reported, stderr
 
 # Every option left out keeps what GRAMIAN_* says, or else the default of ServiceSettings.
 _FROM_SETTINGS: Any = None
@@ -59,14 +59,14 @@ def serve(
 
 
 def parse_settings(assignments: list[str]) -> dict[str, str]:
-    """`NAME=VALUE` texts as a mapping. Raises UsageFault for anything else."""
+    """`NAME=VALUE` texts as a mapping. Raises UsageError for anything else."""
     from service.settings import ServiceSettings
 
     parsed = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or name not in ServiceSettings.model_fields:
-            raise UsageFault(
+            raise UsageError(
                 f"--set {text!r} does not name a setting.",
                 advice="write NAME=VALUE; names: "
                 + ", ".join(sorted(ServiceSettings.model_fields)),
@@ -81,17 +81,12 @@ def _bytes(text: str, option: str) -> int:
     try:
         return int(parse_bytes(text))
     except ValueError as error:
-        raise UsageFault(
+        raise UsageError(
             f"{option} {text!r} is not a size.", advice="write 1500MiB, 2GiB or a number of bytes"
         ) from error
 
 
 def _run(given: dict[str, Any], log_level: str) -> None:
-    import logging
-
-    import uvicorn
-
-    from service.app import create_app
     from service.settings import ServiceSettings
 
     try:
@@ -102,16 +97,11 @@ def _run(given: dict[str, Any], log_level: str) -> None:
             for fault in error.errors()
         ]
         fail("; ".join(faults), advice="gramian serve --help", code=ExitCode.USAGE)
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    from service.server import serve as run_server
+
     stderr().print(
         f"Gramian on http://{settings.host}:{settings.port}, data in {settings.data_dir.resolve()}",
         markup=False,
     )
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level=log_level,
-        # Event streams of watching clients never end by themselves.
-        timeout_graceful_shutdown=5,
-    )
+    if not run_server(settings, log_level=log_level):
+        fail("the service could not start", advice="the lines above say why")

@@ -10,16 +10,15 @@ import sys
 import time
 import types
 
-# Its experimental part imports TensorFlow, which is not used here and not installed.
-sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
-
-import jax
-import neural_tangents
-import numpy as np
-from neural_tangents import stax
-
 
 def main(path: str, depth: int, repeats: int) -> None:
+    # Its experimental part imports TensorFlow, which is not used here and not installed.
+    sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")
+    import jax
+    import neural_tangents
+    import numpy as np
+    from neural_tangents import stax
+
     with np.load(path) as file:
         x1, x2 = file["x1"], file["x2"]
     root_two = 2**0.5

@@ -1,0 +1,45 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as package_version
+
+import typer
+
+from service.cli import jobs, keys, submit
+from service.cli.connection import JsonOption
+from service.cli.demo import demo
+from service.cli.outcome import print_json, stdout
+from service.cli.serve import serve
+from service.cli.worker import worker
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        name="gramian",
+        help="Gram matrices of neural kernels: computed, kept as Zarr, and solved with.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.command()(serve)
+    app.command()(worker)
+    app.add_typer(submit.app, name="submit")
+    for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, demo):
+        app.command()(command)
+    app.add_typer(keys.app, name="keys")
+    app.command()(version)
+    return app
+
+
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    number = package_version("gramian")
+    if as_json:
+        print_json({"version": number})
+    else:
+        stdout().print(number, markup=False)
+
+
+def run() -> None:
+    build()()

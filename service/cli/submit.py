@@ -1,0 +1,216 @@
+"""`gramian submit`: asking for Gram matrices and solves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.connection import (
+    DEFAULT_URL,
+    JsonOption,
+    UrlOption,
+    connected,
+    dataset_id,
+    matrix_id,
+)
+from service.cli.jobs import follow, show_job
+from service.cli.outcome import UsageError, describe, print_json, stdout
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Ask for a Gram matrix or a solve.")
+
+WatchOption = Annotated[bool, typer.Option("--watch", help="Stay and show its progress.")]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Only say what it would cost; nothing is run.")
+]
+
+
+@app.callback()
+def submit() -> None:
+    """Ask for a Gram matrix or a solve."""
+
+
+def kernel_from_flags(kernel: str | None, preset: str | None, **parameters: Any) -> Any:
+    """The kernel of a task: JSON text, a JSON file, or a preset with the parameters given.
+
+    Raises UsageError when both or neither are named, or when the JSON cannot be read.
+    """
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if kernel is not None:
+        if preset is not None or given:
+            raise UsageError(
+                "--kernel describes the whole network.",
+                advice="leave out --preset and its parameters, or leave out --kernel",
+            )
+        text = kernel
+        if not kernel.lstrip().startswith("{"):
+            path = Path(kernel)
+            if not path.is_file():
+                raise UsageError(
+                    f"--kernel {kernel!r} is neither a JSON object nor a file.",
+                    advice="write --kernel network.json, or --preset fc --depth 3",
+                )
+            text = path.read_text()
+        return _json_object(text, "--kernel")
+    return {"preset": preset or "fc", **given}
+
+
+@app.command()
+def gram(
+    x1: Annotated[str, typer.Option(help="Rows: a .npy/.npz file, or a data set (ds-...).")],
+    x2: Annotated[
+        str | None, typer.Option(help="Columns, likewise. Left out: the symmetric Gram of x1.")
+    ] = None,
+    y1: Annotated[
+        Path | None, typer.Option(help="Targets to store with x1 (.npy), for solves.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fc (default) or nngp-fc.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers of the preset.")] = None,
+    activation: Annotated[str | None, typer.Option(help="Activation of the preset.")] = None,
+    w_std: Annotated[float | None, typer.Option(help="Weight deviation of the preset.")] = None,
+    b_std: Annotated[float | None, typer.Option(help="Bias deviation of the preset.")] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="unit: scale rows to unit norm; none (default).")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="Any network: a JSON file or JSON text, see /v1/kernels.")
+    ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option(help="ntk or nngp; give it twice for both.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
+    tile_rows: Annotated[int | None, typer.Option(help="Edge of a tile in rows.")] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute a Gram matrix. Example: gramian submit gram --x1 train.npy --depth 3 --watch"""
+    with connected(url) as client:
+        network = kernel_from_flags(
+            kernel,
+            preset,
+            depth=depth,
+            activation=activation,
+            w_std=w_std,
+            b_std=b_std,
+            normalize=normalize,
+        )
+        task = {
+            "type": "gram",
+            "kernel": network,
+            "x1": dataset_id(client, x1, y1),
+            "x2": None if x2 is None else dataset_id(client, x2),
+            "outputs": output or None,
+            "dtype": dtype,
+            "tile_rows": tile_rows,
+        }
+        _send(client, _without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command()
+def solve(
+    matrix: Annotated[str, typer.Argument(help="The Gram matrix: mx-..., or the job's id.")],
+    cross: Annotated[
+        str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="cg (default), nystrom or cholesky.")] = None,
+    ridge: Annotated[float | None, typer.Option(help="In units of trace(K)/m.")] = None,
+    ridge_absolute: Annotated[
+        bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
+    ] = False,
+    inducing: Annotated[int | None, typer.Option(help="Inducing points of nystrom.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Relative residual to reach.")] = None,
+    array: Annotated[str | None, typer.Option(help="ntk (default) or nngp.")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Data set of the targets; default: the Gram's own.")
+    ] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Kernel ridge regression over a stored Gram matrix."""
+    with connected(url) as client:
+        task = {
+            "type": "solve",
+            "matrix": matrix_id(client, matrix),
+            "cross": None if cross is None else matrix_id(client, cross),
+            "method": method,
+            "ridge": ridge,
+            "ridge_relative": False if ridge_absolute else None,
+            "inducing": inducing,
+            "tolerance": tolerance,
+            "array": array,
+            "targets": targets,
+        }
+        _send(client, _without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command("task")
+def task_file(
+    file: Annotated[str, typer.Argument(help="JSON file of a task; - reads standard input.")],
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a task written as JSON: what POST /v1/jobs takes, or the object inside "task"."""
+    with connected(url) as client:
+        if file == "-":
+            text = sys.stdin.read()
+        elif Path(file).is_file():
+            text = Path(file).read_text()
+        else:
+            raise UsageError(f"There is no file {file!r}.", advice="name a JSON file, or -")
+        body = _json_object(text, file)
+        task = body.get("task", body)
+        if not isinstance(task, dict):
+            raise UsageError(f'"task" in {file} is not an object.', advice="see /openapi.json")
+        _send(client, task, watch=watch, estimate=estimate, as_json=as_json)
+
+
+def _send(
+    client: Client, task: dict[str, Any], *, watch: bool, estimate: bool, as_json: bool
+) -> None:
+    if estimate:
+        document = client.estimate(task)
+        if as_json:
+            print_json(document)
+            return
+        names = tuple(document["estimate"])
+        describe(document["estimate"], names)
+        refusal = document["refusal"]
+        stdout().print(
+            "it would be accepted now" if refusal is None else f"refused now: {refusal['detail']}",
+            markup=False,
+        )
+        return
+    job = client.submit(task)
+    if watch:
+        follow(client, job.id, as_json=as_json)
+        return
+    show_job(job, as_json=as_json)
+    if not as_json and not job.ended:
+        stdout().print(f"follow it: gramian watch {job.id}", markup=False)
+
+
+def _json_object(text: str, source: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{source} is not JSON: {error}.", advice="see /openapi.json") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{source} is not a JSON object.", advice="see /openapi.json")
+    return document
+
+
+def _without_nulls(task: dict[str, Any]) -> dict[str, Any]:
+    """What was not said is left to the service's defaults."""
+    return {name: value for name, value in task.items() if value is not None}
