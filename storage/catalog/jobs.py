@@ -92,7 +92,11 @@ class Jobs:
         for _ in range(_CREATE_ATTEMPTS):
             try:
                 with self._database.write() as session:
-                    found = _answering_job(session, request_digest, body_digest, idempotency_key)
+                    if idempotency_key is not None:
+                        bound = _job_of_key(session, idempotency_key, body_digest)
+                        if bound is not None:
+                            return _get(session, bound), False
+                    found = _answering_job(session, request_digest)
                     if found is None:
                         _hold_inputs(session, reads, matrix_id)
                         session.execute(sa.insert(Job), [job])
@@ -101,7 +105,9 @@ class Jobs:
                             session.execute(sa.insert(JobInput), rows)
                         if announce is not None:
                             events.append(session, id, *announce)
-                    if idempotency_key is not None and not _key_is_known(session, idempotency_key):
+                    if idempotency_key is not None:
+                        # If somebody else has stored the key meanwhile, the unique index refuses
+                        # it, the job just inserted vanishes, and the next round finds theirs.
                         key = {
                             "key": idempotency_key,
                             "body_digest": body_digest,
@@ -221,19 +227,20 @@ class Jobs:
             )
 
 
-def _answering_job(
-    session: Session, request_digest: str, body_digest: str, idempotency_key: str | None
-) -> str | None:
-    if idempotency_key is not None:
-        known = session.get(IdempotencyKey, idempotency_key)
-        if known is not None:
-            if known.body_digest != body_digest:
-                raise IdempotencyConflictError(
-                    "This idempotency key was used before, with another request body.",
-                    advice="Choose a new key for a new request.",
-                    job=known.job_id,
-                )
-            return known.job_id
+def _job_of_key(session: Session, idempotency_key: str, body_digest: str) -> str | None:
+    known = session.get(IdempotencyKey, idempotency_key)
+    if known is None:
+        return None
+    if known.body_digest != body_digest:
+        raise IdempotencyConflictError(
+            "This idempotency key was used before, with another request body.",
+            advice="Choose a new key for a new request.",
+            job=known.job_id,
+        )
+    return known.job_id
+
+
+def _answering_job(session: Session, request_digest: str) -> str | None:
     sealed = (
         sa.select(Matrix.id)
         .where(Matrix.id == Job.matrix_id, Matrix.state == MatrixState.SEALED.value)
@@ -254,10 +261,6 @@ def _answering_job(
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(1)
     )
-
-
-def _key_is_known(session: Session, idempotency_key: str) -> bool:
-    return session.get(IdempotencyKey, idempotency_key) is not None
 
 
 def _hold_inputs(session: Session, reads: list[str], matrix_id: str | None) -> None:

@@ -24,15 +24,7 @@ class Rates:
             "pairs": pairs,
             "updated_at": now(),
         }
-        statement = self._database.upsert(Rate, replace=("updated_at",))
-        statement = statement.on_conflict_do_update(
-            index_elements=["key"],
-            set_={
-                "seconds": Rate.seconds + statement.excluded.seconds,
-                "pairs": Rate.pairs + statement.excluded.pairs,
-                "updated_at": statement.excluded.updated_at,
-            },
-        )
+        statement = self._database.upsert(Rate, replace=["updated_at"], add=["seconds", "pairs"])
         with self._database.write() as session:
             session.execute(statement, [row])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -103,15 +104,14 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
         decode_cursor("jobs", cursor)
 
 
-@given(st.datetimes(timezones=st.timezones()), st.from_regex(r"job-[0-9a-f]{32}", fullmatch=True))
-def test_cursors_round_trip(moment: object, row_id: str) -> None:
-    from datetime import UTC, datetime
+# A year from either end of the calendar, so that no time zone leads beyond it.
+MOMENTS = st.datetimes(
+    datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones(), allow_imaginary=False
+)
 
-    assert isinstance(moment, datetime)
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:  # year 1 or 9999, beyond UTC's range
-        return
+
+@given(MOMENTS, st.from_regex(r"job-[0-9a-f]{32}", fullmatch=True))
+def test_cursors_round_trip(moment: datetime, row_id: str) -> None:
     assert decode_cursor("jobs", encode_cursor("jobs", moment, row_id)) == (moment, row_id)
 
 
