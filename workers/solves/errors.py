@@ -1,0 +1,15 @@
+"""Errors of solves that reach users, and the one signal that does not."""
+
+from __future__ import annotations
+
+from storage.errors import GramianError
+
+
+class InvalidSolveError(GramianError):
+    """The request contradicts itself or the stored matrices it names. Raised before any work."""
+
+    kind = "invalid-solve"
+
+
+class SolveInterrupted(Exception):  # noqa: N818 - a signal between layers, not a failure
+    """`should_stop` became true inside an application. Never leaves this package."""

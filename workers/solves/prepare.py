@@ -1,0 +1,194 @@
+"""Everything that can be found wrong with a request before any work is done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.blobs import BlobStore
+from storage.format import ArrayLayout, MatrixManifest
+from storage.matrices import load_manifest, require_sealed, sealed_digest
+from workers.solves.errors import InvalidSolveError
+from workers.solves.request import SolveRequest
+from workers.solves.solution import Float64
+from workers.solves.source import StoredTiles
+from workers.solves.targets import MAX_CLASSES, encode_labels, is_labels, real_targets
+
+DEFAULT_INDUCING_FACTOR = 20  # × √m inducing points
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that makes sense, resolved against the store."""
+
+    request: SolveRequest
+    source: StoredTiles
+    matrix_digest: str
+    rhs: Float64  # (m, k)
+    classes: NDArray[np.int64] | None  # of the columns, for label targets
+    cross: StoredTiles | None
+    test_targets: NDArray[Any] | None
+    inducing_points: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.rhs)
+
+    @property
+    def layout(self) -> ArrayLayout:
+        return self.source.layout
+
+
+def prepare(blobs: BlobStore, request: SolveRequest) -> Prepared:
+    """Resolve and check a request.
+
+    Raises InvalidSolveError for what contradicts itself, NotFoundError and NotReadyError for
+    matrices that are not there or not sealed.
+    """
+    check_numbers(request)
+    source, manifest = _stored(blobs, request.matrix_id, request.array)
+    if not source.layout.symmetric:
+        raise InvalidSolveError(
+            f"Matrix {request.matrix_id} has shape {source.layout.shape}; a solve needs a"
+            " symmetric Gram matrix.",
+            advice="Use the Gram matrix of the training set against itself.",
+        )
+    rows = source.layout.shape[0]
+    targets = np.asarray(request.targets)
+    if targets.ndim == 0 or len(targets) != rows:
+        raise InvalidSolveError(
+            f"There are {len(targets) if targets.ndim else 0} targets for {rows} rows.",
+            advice="Send one target for each sample of the Gram matrix, in its order.",
+            targets=int(targets.shape[0]) if targets.ndim else 0,
+            rows=rows,
+        )
+    classes = None
+    if is_labels(targets):
+        rhs, classes = encode_labels(targets)
+    else:
+        rhs = real_targets(targets)
+        if rhs.shape[1] > MAX_CLASSES:
+            raise InvalidSolveError(
+                f"{rhs.shape[1]} target columns; at most {MAX_CLASSES} are solved at once.",
+                advice="Split the columns over several jobs.",
+            )
+    cross = None
+    if request.cross_matrix_id is not None:
+        cross = _cross(blobs, request, manifest, rows)
+    inducing = request.inducing_points or min(
+        rows, math.ceil(DEFAULT_INDUCING_FACTOR * math.sqrt(rows))
+    )
+    if inducing > rows:
+        raise InvalidSolveError(
+            f"{inducing} inducing points were asked for; the matrix has {rows} rows.",
+            advice=f"Ask for at most {rows}.",
+        )
+    return Prepared(
+        request,
+        source,
+        sealed_digest(blobs, request.matrix_id),
+        rhs,
+        classes,
+        cross,
+        _test_targets(request, cross, labels=classes is not None, columns=rhs.shape[1]),
+        inducing,
+    )
+
+
+def check_numbers(request: SolveRequest) -> None:
+    """Checks that need no store. Raises InvalidSolveError."""
+    if not (math.isfinite(request.ridge) and request.ridge >= 0):
+        raise InvalidSolveError(
+            f"The ridge is {request.ridge}; it must be a number >= 0.",
+            advice="Small relative ridges such as 1e-4 are a good start.",
+        )
+    if not 0 < request.effective_tolerance < 1:
+        raise InvalidSolveError(
+            f"The tolerance is {request.effective_tolerance}; it must lie between 0 and 1.",
+            advice="1e-3 is enough for predictions, 1e-6 counts as exact.",
+        )
+    if request.inducing_points is not None and request.inducing_points < 1:
+        raise InvalidSolveError("There must be at least one inducing point.")
+    if request.max_applications < 1:
+        raise InvalidSolveError("max_applications must be at least 1.")
+    if request.time_limit_seconds is not None and not request.time_limit_seconds > 0:
+        raise InvalidSolveError("The time limit must be positive.")
+    if request.checkpoint_id is not None and "/" in request.checkpoint_id:
+        raise InvalidSolveError("A checkpoint id has no slashes.", advice="Use the id of the job.")
+
+
+def _stored(blobs: BlobStore, matrix_id: str, array: str) -> tuple[StoredTiles, MatrixManifest]:
+    manifest = load_manifest(blobs, matrix_id)
+    require_sealed(blobs, matrix_id)
+    names = [layout.name for layout in manifest.arrays]
+    if array not in names:
+        raise InvalidSolveError(
+            f"Matrix {matrix_id} has no array {array[:64]!r}.",
+            advice=f"It has {', '.join(names)}.",
+        )
+    if len(manifest.array(array).shape) != 2:
+        raise InvalidSolveError(
+            f"Array {array!r} of {matrix_id} is not a matrix.", advice="Use a Gram matrix."
+        )
+    return StoredTiles(blobs.url, manifest, array), manifest
+
+
+def _cross(
+    blobs: BlobStore, request: SolveRequest, train: MatrixManifest, rows: int
+) -> StoredTiles:
+    assert request.cross_matrix_id is not None
+    cross, manifest = _stored(blobs, request.cross_matrix_id, request.array)
+    if cross.layout.shape[1] != rows:
+        raise InvalidSolveError(
+            f"The cross-Gram has {cross.layout.shape[1]} columns; the Gram matrix has {rows} rows.",
+            advice="Compute it with the test set as x1 and the same training set as x2.",
+        )
+    mine = train.provenance.get("request", {})
+    theirs = manifest.provenance.get("request", {})
+    # Another kernel or training set would give numbers that look like predictions and are not.
+    same = {"kernel": (mine.get("kernel"), theirs.get("kernel"))}
+    same["training set"] = (mine.get("x1"), theirs.get("x2") or theirs.get("x1"))
+    for what, (ours, its) in same.items():
+        if ours is not None and its is not None and ours != its:
+            raise InvalidSolveError(
+                f"The cross-Gram was computed with another {what}.",
+                advice="Compute it with the same kernel and with the training set as x2.",
+            )
+    return cross
+
+
+def _test_targets(
+    request: SolveRequest, cross: StoredTiles | None, *, labels: bool, columns: int
+) -> NDArray[Any] | None:
+    if request.test_targets is None:
+        return None
+    if cross is None:
+        raise InvalidSolveError(
+            "There are test targets but no cross-Gram to predict with.",
+            advice="Name the cross matrix, or leave the test targets out.",
+        )
+    targets = np.asarray(request.test_targets)
+    if targets.ndim == 0 or len(targets) != cross.layout.shape[0]:
+        raise InvalidSolveError(
+            f"There are {len(targets) if targets.ndim else 0} test targets for"
+            f" {cross.layout.shape[0]} rows of the cross-Gram.",
+            advice="Send one for each sample of the test set.",
+        )
+    if is_labels(targets) != labels:
+        raise InvalidSolveError(
+            "Targets and test targets must both be labels or both be real.",
+            advice="Send integers of shape (n,) for labels, floating-point numbers otherwise.",
+        )
+    if labels:
+        return targets
+    values = real_targets(targets)
+    if values.shape[1] != columns:
+        raise InvalidSolveError(
+            f"Targets have {columns} columns, test targets {values.shape[1]}.",
+            advice="Both need the same columns.",
+        )
+    return values

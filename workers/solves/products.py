@@ -1,0 +1,173 @@
+"""Products of stored tiles with skinny blocks of vectors: the inner loop of every solve.
+
+Each tile is read once and used for itself and, above the diagonal of a symmetric matrix, for its
+transpose. Products of float32 tiles run in float32 by XLA and are summed over tiles in float64;
+`precise` products convert the tile to float64 first. JAX is imported only when a float32 product
+is made, which happens in workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.solves.solution import Float64
+from workers.solves.source import Tile, TileSource
+
+COLUMN_MULTIPLE = 16  # XLA multiplies 16 columns faster than 10
+STRIP_ROWS = 256  # rows converted to float64 at a time in precise products
+READ_AHEAD_TILES = 2  # tiles in memory beyond the one in use, when streaming
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Rows [row_start, row_start + len(values)) of a share's part of K V, in float64."""
+
+    row_start: int
+    values: Float64  # (rows, k)
+    bytes_read: int  # from the store, 0 when the tiles were held
+
+
+class HeldTiles:
+    """Tiles kept in memory between applications: on the accelerator for float32, else in NumPy."""
+
+    def __init__(self) -> None:
+        self._tiles: dict[tuple[int, int], Any] = {}
+
+    def get(self, tile: Tile) -> Any | None:
+        return self._tiles.get((tile.i, tile.j))
+
+    def put(self, tile: Tile, values: NDArray[Any]) -> Any:
+        """Keep `values` and return the kept object."""
+        kept: Any = values
+        if values.dtype == np.float32:
+            import jax.numpy as jnp
+
+            kept = jnp.asarray(values)
+        self._tiles[(tile.i, tile.j)] = kept
+        return kept
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+
+def multiply_tiles(
+    source: TileSource,
+    tiles: Iterable[Tile],
+    vectors: NDArray[Any],
+    *,
+    precise: bool,
+    held: HeldTiles | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Partial:
+    """The part of K V that these tiles contribute. `vectors`: (columns of K, k).
+
+    With `held`, tiles are kept there after the first use; without, they are read ahead and
+    dropped. `check_stop` is called before each tile and may raise.
+    """
+    listed = list(tiles)
+    if not listed:
+        return Partial(0, np.zeros((0, vectors.shape[1])), 0)
+    reach = [t.rows for t in listed] + [t.cols for t in listed if t.mirrored]
+    first, last = min(s.start for s in reach), max(s.stop for s in reach)
+    total = np.zeros((last - first, vectors.shape[1]))
+    float32 = source.layout.dtype == "float32" and not precise
+    products = _XlaProducts(vectors) if float32 else _PreciseProducts(vectors)
+    bytes_read = 0
+    for tile, values, fresh in _supply(source, listed, held):
+        check_stop()
+        bytes_read += fresh
+        top, bottom = products(tile, values)
+        total[tile.rows.start - first : tile.rows.stop - first] += top
+        if bottom is not None:
+            total[tile.cols.start - first : tile.cols.stop - first] += bottom
+    return Partial(first, total, bytes_read)
+
+
+def _supply(
+    source: TileSource, tiles: list[Tile], held: HeldTiles | None
+) -> Iterator[tuple[Tile, Any, int]]:
+    """Each tile with its values and the bytes read for it, reading ahead of the consumer."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
+        waiting: list[tuple[Tile, Any]] = []
+
+        def finish(tile: Tile, pending: Any) -> tuple[Tile, Any, int]:
+            if pending is None:
+                assert held is not None
+                return tile, held.get(tile), 0
+            values: NDArray[Any] = pending.result()
+            kept = values if held is None else held.put(tile, values)
+            return tile, kept, values.nbytes
+
+        try:
+            for tile in tiles:
+                there = held is not None and held.get(tile) is not None
+                waiting.append((tile, None if there else reader.submit(source.read, tile)))
+                if len(waiting) > READ_AHEAD_TILES:
+                    yield finish(*waiting.pop(0))
+            while waiting:
+                yield finish(*waiting.pop(0))
+        finally:
+            for _, pending in waiting:
+                if pending is not None:
+                    pending.cancel()
+
+
+class _XlaProducts:
+    """float32 products. The transposed one is taken as (Vᵀ A)ᵀ: XLA does Aᵀ V at a third of it."""
+
+    def __init__(self, vectors: NDArray[Any]) -> None:
+        import jax
+
+        self._one = jax.jit(_one_product)
+        self._both = jax.jit(_both_products)
+        self._k = vectors.shape[1]
+        padded = -(-self._k // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+        self._columns = np.zeros((vectors.shape[0], padded), dtype=np.float32)
+        self._columns[:, : self._k] = vectors
+        self._rows = np.ascontiguousarray(self._columns.T)
+
+    def __call__(self, tile: Tile, values: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        right = self._columns[tile.cols]
+        if not tile.mirrored:
+            return np.asarray(self._one(values, right))[:, : self._k], None
+        left = np.ascontiguousarray(self._rows[:, tile.rows])
+        top, bottom = self._both(values, right, left)
+        return np.asarray(top)[:, : self._k], np.asarray(bottom)[: self._k].T
+
+
+def _one_product(a: Any, right: Any) -> Any:
+    import jax.numpy as jnp
+
+    # "highest": GPUs would otherwise round float32 operands to 10 bits of mantissa.
+    return jnp.matmul(a, right, precision="highest")
+
+
+def _both_products(a: Any, right: Any, left: Any) -> Any:
+    import jax.numpy as jnp
+
+    return _one_product(a, right), jnp.matmul(left, a, precision="highest")
+
+
+class _PreciseProducts:
+    """float64 products of float32 or float64 tiles, a strip of rows at a time."""
+
+    def __init__(self, vectors: NDArray[Any]) -> None:
+        self._vectors = np.ascontiguousarray(vectors, dtype=np.float64)
+
+    def __call__(self, tile: Tile, values: Any) -> tuple[Float64, Float64 | None]:
+        entries = np.asarray(values)
+        right, left = self._vectors[tile.cols], self._vectors[tile.rows]
+        top = np.empty((entries.shape[0], right.shape[1]))
+        bottom = np.zeros((entries.shape[1], right.shape[1])) if tile.mirrored else None
+        for start in range(0, entries.shape[0], STRIP_ROWS):
+            strip = entries[start : start + STRIP_ROWS].astype(np.float64, copy=False)
+            np.matmul(strip, right, out=top[start : start + STRIP_ROWS])
+            if bottom is not None:
+                bottom += strip.T @ left[start : start + STRIP_ROWS]
+        return top, bottom

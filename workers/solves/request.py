@@ -1,0 +1,68 @@
+"""What a solve is asked for, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from workers.solves.policy import RequestedMethod, RequestedPlacement
+from workers.solves.solution import Float64, Outcome
+
+EXACT_TOLERANCE = 1e-6
+PREDICTION_TOLERANCE = 1e-3  # the error of a prediction is 0.6–0.8 of the residual
+
+
+@dataclass(frozen=True)
+class SolveRequest:
+    """Ridge regression on a stored Gram matrix K (m, m), and predictions from it.
+
+    targets: integer (m,) are class labels (one-hot minus 0.1); real (m,) or (m, k) stay as given.
+    ridge: λ ≥ 0 added to the diagonal; with `ridge_relative`, λ·tr(K)/m.
+    tolerance: certified relative residual. None: 1e-3 when only predictions are wanted (there is a
+        cross matrix), else 1e-6.
+    inducing_points: for "nystrom"; None: √m·20, at most m. `seed` draws them.
+    cross_matrix_id: a sealed K(X*, X) of shape (n, m) with the same array, for predictions.
+    test_targets: (n,) labels or (n, k) real, to score the predictions with.
+    checkpoint_id: names the checkpoint of "cg" in the store; None: no checkpoint.
+    """
+
+    matrix_id: str
+    array: str
+    targets: NDArray[Any]
+    ridge: float = 0.0
+    ridge_relative: bool = False
+    method: RequestedMethod = "auto"
+    tolerance: float | None = None
+    inducing_points: int | None = None
+    seed: int = 0
+    cross_matrix_id: str | None = None
+    test_targets: NDArray[Any] | None = None
+    max_applications: int = 1000
+    time_limit_seconds: float | None = None
+    checkpoint_id: str | None = None
+    checkpoint_seconds: float = 30.0  # at most this much work is lost
+    placement: RequestedPlacement = "auto"
+
+    @property
+    def effective_tolerance(self) -> float:
+        if self.tolerance is not None:
+            return self.tolerance
+        return EXACT_TOLERANCE if self.cross_matrix_id is None else PREDICTION_TOLERANCE
+
+
+@dataclass(frozen=True)
+class SolveOutcome:
+    """`arrays`: "dual" (m, k), with a cross matrix "predictions" (n, k); empty if not usable.
+
+    `summary`: JSON-able; outcome, advice, residuals, history, accuracy, costs.
+    """
+
+    outcome: Outcome
+    arrays: Mapping[str, Float64]
+    summary: dict[str, Any]
+
+
+OnProgress = Callable[[dict[str, Any]], None]
