@@ -1,0 +1,126 @@
+"""Gaussian moments of one activation as functions of the variance q, from its dual kernels.
+
+    second(q)     = E[phi(sqrt(q) z)^2],   slope(q) = E[phi'(sqrt(q) z)^2],   z ~ N(0, 1)
+    ratio(q)      = q slope(q) / second(q)
+    elasticity(q) = d ln second / d ln q
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from workers.analyses.errors import InvalidAnalysisError
+from workers.kernels.duals.base import ActivationModel, Dual
+from workers.kernels.presets import ActivationOrName
+from workers.kernels.spec import invalid_kernel
+
+if TYPE_CHECKING:
+    import jax
+
+Floats = NDArray[np.float64]
+
+SMALLEST_VARIANCE = 1e-20
+"""Stands for q = 0 in ratios of two quantities that vanish there."""
+
+_HALF_WIDTH = 0.25
+"""Half the interval of ln q over which `elasticity` differentiates."""
+
+_NODES = 13
+"""Chebyshev points of that interval. ln second is analytic in ln q in a strip whose width is of
+order 1 (the poles of tanh turn by half the angle of q), so the error is about 20^-13."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of one activation. Arguments (n,) float64 and non-negative; results the same."""
+
+    name: str
+    dual: Dual
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether phi(a x) = a phi(x) for a > 0: then `second` is proportional to q."""
+        return self.dual.homogeneous
+
+    def second(self, q: Floats) -> Floats:
+        """E[phi(sqrt(q) z)^2]."""
+        return self._evaluate(self.dual.deviation, q) ** 2
+
+    def ratio(self, q: Floats) -> Floats:
+        """q E[phi'^2] / E[phi^2]; `q` is raised to SMALLEST_VARIANCE."""
+        return self._evaluate(
+            self.dual.variance_derivative, np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
+        )
+
+    def slope(self, q: Floats) -> Floats:
+        """E[phi'(sqrt(q) z)^2]; `q` is raised to SMALLEST_VARIANCE."""
+        raised = np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
+        return self.ratio(raised) * self.second(raised) / raised
+
+    def elasticity(self, q: Floats) -> Floats:
+        """d ln E[phi^2] / d ln q, by differentiating a Chebyshev interpolant; 1e-13 absolute."""
+        raised = np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
+        nodes = np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
+        middle = _NODES // 2
+        nodes[middle] = 0.0
+        signs = (-1.0) ** np.arange(_NODES)
+        signs[[0, -1]] *= 0.5
+        weights = np.zeros(_NODES)
+        others = np.arange(_NODES) != middle
+        weights[others] = signs[others] / signs[middle] / -nodes[others]
+        logs = np.log(self.second(np.exp(_HALF_WIDTH * nodes)[:, None] * raised[None, :]))
+        return np.asarray(weights @ (logs - logs[middle]) / _HALF_WIDTH)
+
+    def _evaluate(self, function: Callable[[jax.Array], jax.Array], q: Floats) -> Floats:
+        import jax
+        import jax.numpy as jnp
+
+        variances = np.asarray(q, float)
+        with jax.enable_x64(True):
+            values = function(jnp.asarray(np.sqrt(variances).ravel()))
+            return np.asarray(values, dtype=np.float64).reshape(variances.shape)
+
+
+def moments(activation: str | dict[str, Any] | ActivationModel) -> Moments:
+    """Moments of `activation`: a registered name, an object with parameters, or a model.
+
+    Raises InvalidKernelError if there is no such activation, and InvalidAnalysisError if it has
+    no kernel of derivatives (sign, step): then chi and the NTK do not exist.
+    """
+    model = parse_activation(activation)
+    result = Moments(model.fn, model.dual())  # type: ignore[attr-defined]
+    slope = result.slope(np.array([1.0]))[0]
+    if not (math.isfinite(slope) and slope > 0):
+        raise InvalidAnalysisError(
+            f"The activation {result.name} has no mean-field slope: E[phi'^2] is {slope:g}, "
+            "because phi jumps or is constant, so chi and the NTK do not exist.",
+            advice="Use an activation without jumps, such as relu or erf.",
+        )
+    return result
+
+
+def parse_activation(activation: str | dict[str, Any] | ActivationModel) -> ActivationModel:
+    """The registered activation that `activation` describes. Raises InvalidKernelError."""
+    if isinstance(activation, ActivationModel):
+        return activation
+    adapter: TypeAdapter[ActivationModel] = TypeAdapter(ActivationOrName)
+    try:
+        return adapter.validate_python(activation)
+    except ValidationError as error:
+        raise invalid_kernel(error) from None
+
+
+def check_deviations(w_std: float, b_std: float) -> None:
+    """Raise InvalidAnalysisError unless w_std > 0 and b_std >= 0, both finite."""
+    if not (math.isfinite(w_std) and w_std > 0 and math.isfinite(b_std) and b_std >= 0):
+        raise InvalidAnalysisError(
+            f"w_std = {w_std!r} and b_std = {b_std!r} are not standard deviations.",
+            advice="w_std must be positive, b_std zero or positive, both finite.",
+        )
