@@ -144,7 +144,7 @@ class LocalBlobs:
             folder.rename(doomed)
         except (FileNotFoundError, NotADirectoryError):
             return
-        shutil.rmtree(doomed, ignore_errors=False)
+        shutil.rmtree(doomed)
 
     def list(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self.scan(prefix))
@@ -177,8 +177,12 @@ class LocalBlobs:
         for folder, subfolders, files in os.walk(self.root):
             for name in [n for n in subfolders if n.startswith(_TEMPORARY_PREFIX)]:
                 subfolders.remove(name)
-                shutil.rmtree(Path(folder, name), ignore_errors=True)
-                removed += 1
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):
+                    # Renaming a folder, as delete_prefix does, sets its ctime and not its mtime.
+                    if path.stat().st_ctime <= horizon:
+                        shutil.rmtree(path)
+                        removed += 1
             for name in files:
                 if name.startswith(_TEMPORARY_PREFIX):
                     with contextlib.suppress(FileNotFoundError):

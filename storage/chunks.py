@@ -33,7 +33,7 @@ def encode_chunk(values: npt.NDArray[np.generic], layout: ArrayLayout) -> bytes:
     layout's (in either byte order). Raises ValueError otherwise: casting silently would store
     other numbers than those that were computed.
     """
-    return encode_values(values, layout.chunk_shape, layout.dtype)
+    return bytes(encode_values(values, layout.chunk_shape, layout.dtype))
 
 
 def decode_chunk(data: bytes, layout: ArrayLayout, key: str) -> npt.NDArray[np.floating]:
@@ -51,10 +51,11 @@ def encoded_bytes(chunk_shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
 
 def encode_values(
     values: npt.NDArray[np.generic], chunk_shape: tuple[int, ...], dtype: npt.DTypeLike
-) -> bytes:
+) -> memoryview:
     """`encode_chunk` for any float or integer dtype (data sets keep integer labels).
 
-    Integers are padded with the smallest integer, which is their fill value as well.
+    Integers are padded with the smallest integer, which is their fill value as well. The result
+    is a fresh buffer, ready for `BlobStore.put`: making `bytes` of it would copy it once more.
     """
     little = np.dtype(dtype).newbyteorder("<")
     if values.dtype.newbyteorder("<") != little:
@@ -71,11 +72,11 @@ def encode_values(
     chunk[tuple(slice(0, n) for n in values.shape)] = values
     checksum = google_crc32c.value(buffer[:payload_bytes])
     buffer[payload_bytes:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
-    return buffer.tobytes()
+    return buffer.data
 
 
 def decode_values(
-    data: bytes, chunk_shape: tuple[int, ...], dtype: npt.DTypeLike, key: str
+    data: bytes | memoryview, chunk_shape: tuple[int, ...], dtype: npt.DTypeLike, key: str
 ) -> npt.NDArray[np.floating]:
     """`decode_chunk` for any float or integer dtype. No copy is made of `data`."""
     check_bytes(data, encoded_bytes(chunk_shape, dtype), key)
@@ -86,7 +87,7 @@ def decode_values(
     return values
 
 
-def check_bytes(data: bytes, expected_bytes: int, key: str) -> None:
+def check_bytes(data: bytes | memoryview, expected_bytes: int, key: str) -> None:
     """Raises CorruptChunkError unless `data` has this size and ends in its own checksum."""
     check_size(len(data), expected_bytes, key)
     stored = int.from_bytes(data[-CHECKSUM_BYTES:], "little")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from storage import digest as trees
 from storage.blobs import BlobStore
-from storage.chunks import check_size, decode_chunk, encode_chunk, encoded_bytes
+from storage.chunks import check_size, decode_chunk, encode_values, encoded_bytes
 from storage.documents import (
     GROUP_DOCUMENT,
     ArrayDocument,
@@ -192,7 +192,8 @@ def write_chunk(
         raise ConflictError(
             f"Matrix {manifest.id} is sealed.", advice="Sealed matrices never change."
         )
-    data = encode_chunk(values[tuple(slice(0, n) for n in clipped)], layout)
+    part = values[tuple(slice(0, n) for n in clipped)]
+    data = encode_values(part, layout.chunk_shape, layout.dtype)
     blobs.put(key, data)
     return len(data)
 

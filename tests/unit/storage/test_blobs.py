@@ -145,10 +145,13 @@ def test_sweep_removes_old_temporaries_only(local: LocalBlobs) -> None:
     os.utime(old, (1, 1))
     deleted = local.root / ".tmp-deleted"  # what delete_prefix leaves if it is killed
     (deleted / "c").mkdir(parents=True)
-    assert local.sweep_temporary(older_than_seconds=3600) == 2
+    assert local.sweep_temporary(older_than_seconds=3600) == 1
     assert not old.exists()
-    assert not deleted.exists()
     assert young.exists()
+    assert deleted.exists()
+    assert local.sweep_temporary(older_than_seconds=0) == 2
+    assert not young.exists()
+    assert not deleted.exists()
     assert local.get("a/b") == b"kept"
 
 
