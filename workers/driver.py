@@ -224,8 +224,8 @@ def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:
         if count:
             raise NonFiniteKernelError(
                 f"Tile {result.tile} has {count} entries that are not finite.",
-                advice="The kernel overflows its dtype at this depth and w_std: use float64, "
-                "normalised inputs or a smaller w_std.",
+                advice="Delete the matrix and submit the job again; if it happens again, use "
+                "float64 or normalised inputs and report the kernel spec.",
                 tile=list(result.tile),
             )
 

@@ -12,7 +12,8 @@ class TileFailedError(GramianError):
 
 
 class NonFiniteKernelError(GramianError):
-    """The kernel overflowed: finite inputs gave Inf or NaN entries."""
+    """A tile holds Inf or NaN although its inputs are finite. Kernels refuse to overflow, so this
+    is the last line of defence, against a tile stored by something else."""
 
     kind = "non-finite-kernel"
 

@@ -232,8 +232,9 @@ def _stop_check(blobs: BlobStore, key: str) -> Callable[[], None]:
 
 def _describe(tile: Tile, error: Exception) -> TileFailure:
     if isinstance(error, GramianError):
-        # Inputs and specs do not change between attempts; a damaged chunk might be repaired.
-        return TileFailure(tile, error.kind, error.message, error.advice, fatal=False)
+        # Damaged data may be repaired meanwhile; a spec or an overflow does not get better.
+        damaged = isinstance(error, CorruptChunkError | MissingChunkError)
+        return TileFailure(tile, error.kind, error.message, error.advice, fatal=not damaged)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return TileFailure(
             tile,

@@ -136,8 +136,21 @@ def test_a_tile_that_always_fails_fails_the_run_and_keeps_the_others(
     assert not any(shared_client.processing().values())
 
 
-def test_overflow_is_an_error_not_a_matrix_of_inf(shared_client: Client, blobs: BlobStore) -> None:
+def test_a_kernel_that_overflows_fails_the_run_at_once(
+    shared_client: Client, blobs: BlobStore
+) -> None:
     huge = {"preset": "fc", "depth": 200, "activation": "relu", "w_std": 4.0}
     run = Run(gram_task(blobs, random_dataset(blobs, 100), kernel=huge))
-    with pytest.raises(NonFiniteKernelError, match="overflow"):
+    with pytest.raises(TileFailedError, match="float32 cannot hold") as caught:
+        run.go(shared_client)
+    assert caught.value.details["cause"] == "kernel-out-of-range"
+    assert run.results == []
+
+
+def test_a_stored_tile_with_infinities_is_refused(shared_client: Client, blobs: BlobStore) -> None:
+    run = Run(gram_task(blobs, random_dataset(blobs, 100)))
+    block = np.ones((64, 36), np.float32)
+    block[3, 5] = np.inf
+    matrices.write_chunk(blobs, run.task.manifest, "ntk", (0, 1), block)
+    with pytest.raises(NonFiniteKernelError, match="1 entries"):
         run.go(shared_client)
