@@ -1,0 +1,183 @@
+"""The application: `create_app(settings)` builds it, its lifespan opens and closes everything.
+
+Nothing is opened at import or in `create_app`, so building the app (for its OpenAPI document, for
+tests) touches no disk, no network and no cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from service.auth import KeyGuard, LocalGuard
+from service.deps import Services
+from service.errors import add_error_handlers
+from service.events import EventBus
+from service.jobs.compute import Compute
+from service.jobs.context import JobContext
+from service.jobs.gram import GramJobs
+from service.jobs.lock import data_dir_lock
+from service.jobs.runner import Runner
+from service.jobs.solve import SolveJobs
+from service.middleware import BodyLimit, RequestId, ServerTiming
+from service.receive import sweep
+from service.routes import datasets, jobs, kernels, matrices, ops, zarr
+from service.schemas.common import Problem
+from service.schemas.matrices import SliceOut
+from service.settings import ServiceSettings
+from storage.blobs import open_blobs
+from storage.catalog import open_catalog
+
+logger = logging.getLogger(__name__)
+
+# Interrupted writers leave temporaries; workers of an external cluster may still be writing.
+_STALE_TEMPORARY_SECONDS = 3600.0
+
+_DESCRIPTION = """Gram matrices of neural kernels (NTK and NNGP), computed by a cluster, kept as
+Zarr, and solved in place.
+
+1. `POST /v1/datasets` uploads samples (and targets).
+2. `POST /v1/jobs` computes a Gram matrix or solves with one; `GET /v1/jobs/{id}/events` follows it.
+3. `GET /v1/matrices/{id}/zarr/...` is a Zarr v3 hierarchy: `zarr.open("http://...")` reads it.
+
+Every error is an RFC 9457 problem document with a stable `kind`.
+"""
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """The service as an ASGI application. `settings` come from the environment when None."""
+    chosen = settings if settings is not None else ServiceSettings()
+    app = FastAPI(
+        title="Gramian",
+        version=version("gramian"),
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        middleware=_middleware(chosen),
+    )
+    app.state.settings = chosen
+    app.state.events = EventBus()
+    for module in (ops, datasets, jobs, matrices, zarr, kernels):
+        app.include_router(module.router)
+    add_error_handlers(app)
+    app.openapi = lambda: _openapi(app, chosen)  # type: ignore[method-assign]
+    return app
+
+
+def _middleware(settings: ServiceSettings) -> list[Middleware]:
+    """Outermost first."""
+    keys, origins = settings.api_key_sha256, settings.cors_origins
+    chain = [Middleware(RequestId), Middleware(ServerTiming)]
+    if origins:
+        chain.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(origins),
+                allow_methods=["GET", "HEAD", "POST", "DELETE"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "If-None-Match",
+                    "Last-Event-ID",
+                    "Range",
+                ],
+                # Without Content-Range a browser client cannot place the bytes it gets.
+                expose_headers=[
+                    "Content-Range",
+                    "Content-Length",
+                    "ETag",
+                    "Location",
+                    "Retry-After",
+                    "X-Request-ID",
+                ],
+            )
+        )
+    if keys:
+        chain.append(Middleware(KeyGuard, digests=keys))
+    else:
+        chain.append(
+            Middleware(LocalGuard, allowed_hosts=settings.allowed_hosts, allowed_origins=origins)
+        )
+    chain.append(
+        Middleware(
+            BodyLimit,
+            limit_bytes=settings.max_json_bytes,
+            upload_limit_bytes=settings.max_upload_bytes,
+            upload_paths=frozenset({"/v1/datasets"}),
+        )
+    )
+    return chain
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open lock, catalog, store, cluster and runner; close them in the opposite order."""
+    settings: ServiceSettings = app.state.settings
+    bus: EventBus = app.state.events
+    with ExitStack() as stack:
+        services = await run_in_threadpool(_open, settings, bus, stack)
+        app.state.services = services
+        # Closing joins threads and stops processes: not on the event loop, which still serves.
+        closing = stack.pop_all()
+    logger.info("Ready: %s", settings.safe_summary())
+    try:
+        yield
+    finally:
+        bus.close()
+        await run_in_threadpool(closing.close)
+
+
+def _open(settings: ServiceSettings, bus: EventBus, stack: ExitStack) -> Services:
+    """Whatever fails here unwinds what was opened before it."""
+    stack.enter_context(data_dir_lock(settings.data_dir))
+    sweep(settings.scratch_dir)
+    blobs = open_blobs(settings.store_dir)
+    blobs.sweep_temporary(_STALE_TEMPORARY_SECONDS)
+    catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
+    compute = Compute(settings)
+    stack.callback(compute.close)
+    context = JobContext(settings=settings, catalog=catalog, blobs=blobs, compute=compute)
+    runner = Runner(context, bus, {"gram": GramJobs(), "solve": SolveJobs()})
+    stack.callback(runner.close)
+    compute.start(runner.wake)
+    runner.start()
+    return Services(context=context, events=bus, runner=runner)
+
+
+def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
+    """FastAPI's document, with what it cannot know: the problem schema and the keys."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        license_info=app.license_info,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = Problem.model_json_schema()
+    schemas.setdefault("SliceOut", SliceOut.model_json_schema())
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    if settings.api_key_sha256:
+        components["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key."}
+        }
+        document["security"] = [{"key": []}]
+        for path in ("/healthz", "/readyz"):
+            document["paths"][path]["get"]["security"] = []
+    app.openapi_schema = document
+    return document

@@ -1,0 +1,119 @@
+"""Whether a planned job may start: limits of memory, disk and quotas, refused with numbers."""
+
+from __future__ import annotations
+
+from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
+from service.jobs.context import JobContext
+from service.jobs.plans import Plan
+from storage.catalog import Catalog
+from storage.errors import TooLargeError
+
+_PAGE_ITEMS = 500
+
+
+def admit(context: JobContext, plan: Plan) -> None:
+    """Raises TooLargeError, ExceedsMemoryError, InsufficientStorageError or TooManyJobsError.
+
+    What does not depend on the moment is checked first, so that a request that can never work
+    says so, also on a busy day.
+    """
+    _check_rows(context, plan)
+    _check_memory(context, plan)
+    _check_storage(context, plan)
+    _check_jobs(context)
+
+
+def _check_rows(context: JobContext, plan: Plan) -> None:
+    limit = context.settings.max_matrix_rows
+    rows = max(max(layout.shape) for layout in plan.manifest.arrays)
+    if rows > limit:
+        raise TooLargeError(
+            f"The matrix has an edge of {rows} rows; the limit is {limit}.",
+            advice="Use a part of the data set, or raise the setting max_matrix_rows.",
+            rows=rows,
+            limit_rows=limit,
+        )
+
+
+def _check_memory(context: JobContext, plan: Plan) -> None:
+    needed = int(plan.estimate["peak_bytes_per_worker"])
+    limit = context.compute.limit_bytes()
+    if needed > limit:
+        raise ExceedsMemoryError(
+            f"One task is projected to need {needed} bytes; a worker may use {limit}.",
+            advice="Ask for smaller tiles (tile_rows), one output or float32, or give the workers"
+            " more memory.",
+            peak_bytes_per_worker=needed,
+            worker_limit_bytes=limit,
+        )
+
+
+def _check_storage(context: JobContext, plan: Plan) -> None:
+    needed = int(plan.estimate["bytes_written"])
+    pledged = _pledged_bytes(context.catalog)
+    free = context.blobs.free_bytes()
+    reserve = context.settings.reserved_disk_bytes
+    if free is not None and needed + pledged > free - reserve:
+        raise InsufficientStorageError(
+            f"The result needs {needed} bytes. {free} are free, of which {reserve} stay reserved"
+            f" and open jobs have yet to write up to {pledged}.",
+            advice="Delete matrices that are no longer needed, or use float32.",
+            needed_bytes=needed,
+            free_bytes=free,
+            reserved_disk_bytes=reserve,
+            pledged_bytes=pledged,
+        )
+    quota = context.settings.max_store_bytes
+    if quota:
+        stored = stored_bytes(context.catalog)
+        if needed + pledged + stored > quota:
+            raise InsufficientStorageError(
+                f"The result needs {needed} bytes. The store holds {stored} and open jobs have yet"
+                f" to write up to {pledged}; its limit is {quota}.",
+                advice="Delete matrices and data sets that are no longer needed, or raise the"
+                " setting max_store_bytes.",
+                needed_bytes=needed,
+                stored_bytes=stored,
+                pledged_bytes=pledged,
+                max_store_bytes=quota,
+            )
+
+
+def _check_jobs(context: JobContext) -> None:
+    limit = context.settings.max_open_jobs
+    count = context.catalog.count_open()
+    if count >= limit:
+        raise TooManyJobsError(
+            f"{count} jobs are open; the limit is {limit}.",
+            advice="Wait until one ends, or cancel one.",
+            open_jobs=count,
+            max_open_jobs=limit,
+        )
+
+
+def _pledged_bytes(catalog: Catalog) -> int:
+    """What open jobs may still write: their whole results, less the tiles that are there."""
+    pledged = 0
+    for job in catalog.open_jobs():
+        whole = int((job.estimate or {}).get("bytes_written", 0))
+        written = catalog.tile_summary(job.matrix_id).stored_bytes if job.matrix_id else 0
+        pledged += max(0, whole - written)
+    return pledged
+
+
+def stored_bytes(catalog: Catalog) -> int:
+    """Bytes of all data sets and of all matrices, complete or not."""
+    total = 0
+    cursor: str | None = None
+    while True:
+        datasets, cursor = catalog.list_datasets(_PAGE_ITEMS, cursor)
+        total += sum(int(record.info["stored_bytes"]) for record in datasets)
+        if cursor is None:
+            break
+    while True:
+        found, cursor = catalog.list_matrices(_PAGE_ITEMS, cursor)
+        for matrix in found:
+            done = matrix.stored_bytes
+            total += done if done is not None else catalog.tile_summary(matrix.id).stored_bytes
+        if cursor is None:
+            return total

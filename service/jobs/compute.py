@@ -1,0 +1,114 @@
+"""The Dask cluster as the service sees it: there, or not there yet.
+
+Embedded: started and stopped with the service. External: connected to in the background and
+looked for again when it is lost, so that the service starts, answers and keeps its jobs whether
+or not a scheduler is up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from distributed import Client, LocalCluster
+
+from service.settings import ServiceSettings
+from workers.cluster import (
+    ClusterSettings,
+    connect,
+    start_local,
+    worker_count,
+    worker_limit_bytes,
+)
+from workers.errors import ClusterUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class Compute:
+    """Thread-safe holder of the one Dask client."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._cluster_settings = ClusterSettings(
+            scheduler_address=settings.scheduler_address or None,
+            n_workers=settings.n_workers,
+            worker_memory_limit_bytes=settings.worker_memory_limit_bytes,
+            scratch_dir=settings.data_dir.resolve() / "dask",
+            compilation_cache_dir=settings.data_dir.resolve() / "xla-cache",
+            connect_timeout_seconds=settings.cluster_start_seconds,
+        )
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+        self._closing = threading.Event()
+        self._connector: threading.Thread | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return not self._settings.scheduler_address
+
+    def start(self, on_connected: Callable[[], None]) -> None:
+        """Start the embedded cluster, or begin to look for the external scheduler.
+
+        `on_connected` is called, from any thread, once there is a client.
+        """
+        if self.embedded:
+            self._cluster = start_local(self._cluster_settings)
+            self._client = connect(self._cluster_settings, self._cluster)
+            on_connected()
+            return
+        self._connector = threading.Thread(
+            target=self._connect, args=(on_connected,), name="gramian-connect", daemon=True
+        )
+        self._connector.start()
+
+    def client(self) -> Client:
+        """The connected client. Raises ClusterUnavailableError while there is none."""
+        if self._client is None:
+            where = self._settings.scheduler_address or "the embedded cluster"
+            raise ClusterUnavailableError(
+                f"No Dask scheduler answers at {where}.",
+                advice="The service keeps trying; see /readyz.",
+            )
+        return self._client
+
+    def workers(self) -> int:
+        """Workers that could compute now; 0 without a scheduler."""
+        return 0 if self._client is None else worker_count(self._client)
+
+    def expected_workers(self) -> int:
+        """Workers to plan for: those there are, else those configured."""
+        return self.workers() or self._settings.n_workers
+
+    def limit_bytes(self) -> int:
+        """Memory that one worker may use: the smallest limit present, else the configured one."""
+        if self._client is not None and self.workers():
+            with suppress(OSError, TimeoutError, KeyError):
+                present = worker_limit_bytes(self._client)
+                if present is not None:
+                    return present
+        return self._settings.worker_memory_limit_bytes
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._connector is not None:
+            self._connector.join()
+        if self._client is not None:
+            # The scheduler may be gone already; there is nothing left to tell it.
+            with suppress(OSError, TimeoutError):
+                self._client.close(timeout=5)
+        if self._cluster is not None:
+            self._cluster.close(timeout=10)
+
+    def _connect(self, on_connected: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            try:
+                self._client = connect(self._cluster_settings)
+            except ClusterUnavailableError as error:
+                logger.warning("%s", error)
+                self._closing.wait(self._settings.cluster_retry_seconds)
+            else:
+                on_connected()
+                return

@@ -1,0 +1,305 @@
+"""Gram jobs: planning a request, and running it from whatever is stored to the sealed matrix."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.jobs.context import JobContext
+from service.jobs.plans import Plan
+from service.jobs.progress import Pace, Reporter
+from service.schemas.tasks import GramTask
+from storage import matrices
+from storage.catalog import Catalog, JobRecord
+from storage.datasets import DatasetInfo
+from storage.digest import array_digest
+from storage.errors import NotFoundError
+from storage.format import MatrixManifest
+from workers.driver import DriverSettings, run_gram
+from workers.estimate import Estimate, estimate_gram, rate_key, seconds_per_pair_model
+from workers.gram import TileLimits, gram_dtype, plan_gram, request_digest
+from workers.kernels.registry import preset_entry
+from workers.kernels.spec import KernelSpec, parse_kernel
+from workers.memory import WORKER_BASE_BYTES
+from workers.plan import Tile, TilePlan
+from workers.tiles import GramTask as TileTask
+from workers.tiles import TileResult
+
+# Tiles whose speed is remembered for the estimate of later jobs: enough for a median.
+_MIN_SPEEDS, _MAX_SPEEDS = 8, 4096
+
+
+class GramJobs:
+    """The task type `gram`."""
+
+    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+        """Raises NotFoundError, InvalidKernelError, InvalidGramError."""
+        request = GramTask.model_validate(task)
+        spec = parse_kernel(request.kernel)
+        x1 = dataset(context.catalog, request.x1)
+        x2 = None if request.x2 is None else dataset(context.catalog, request.x2)
+        manifest = _manifest(context, request, spec, x1, x2)
+        estimate = _estimate(context, spec, x1, manifest)
+        return Plan(
+            manifest=manifest,
+            # The matrix id stands for everything that determines the values.
+            request_digest=request_digest({"task": "gram", "matrix": manifest.id}),
+            estimate=estimate.to_json(),
+        )
+
+    def run(
+        self,
+        context: JobContext,
+        job: JobRecord,
+        manifest: MatrixManifest,
+        reporter: Reporter,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, Any] | None:
+        request = manifest.provenance["request"]
+        spec = parse_kernel(request["kernel"])
+        x1 = dataset(context.catalog, request["x1"])
+        x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
+        estimate = _estimate(context, spec, x1, manifest)
+        progress = _TileProgress(context.catalog, reporter, manifest, _stored(context, manifest))
+        reporter.report(progress.snapshot(), force=True)
+        outcome = run_gram(
+            context.compute.client(),
+            TileTask(
+                store_url=context.blobs.url,
+                manifest=manifest,
+                kernel=spec.canonical(),
+                x1=x1,
+                x2=x2,
+                panel_cache_bytes=context.settings.panel_cache_bytes,
+                run=secrets.token_hex(8),
+            ),
+            stored=progress.stored,
+            on_results=progress.on_results,
+            should_stop=should_stop,
+            seconds_per_tile=estimate.seconds_per_tile,
+            settings=DriverSettings(
+                batch_seconds=context.settings.batch_seconds,
+                window_per_worker=context.settings.window_per_worker,
+            ),
+        )
+        progress.record_rate(rate_key(spec, x1.features, manifest))
+        if outcome.stopped:
+            reporter.flush()
+            return None
+        reporter.report(progress.snapshot(phase="sealing"), force=True)
+        digest = seal(context, manifest)
+        reporter.report(progress.snapshot(phase="done"), force=True)
+        totals = context.catalog.tile_summary(manifest.id)
+        return {
+            "digest": digest,
+            "tiles": progress.total,
+            "computed_tiles": outcome.computed_tiles,
+            "stored_bytes": totals.stored_bytes,
+            "minimum": totals.minimum,
+            "maximum": totals.maximum,
+            "tile_seconds": outcome.tile_seconds,
+            "wall_seconds": outcome.wall_seconds,
+        }
+
+
+def dataset(catalog: Catalog, dataset_id: str) -> DatasetInfo:
+    """Raises NotFoundError."""
+    return DatasetInfo.from_json(catalog.get_dataset(dataset_id).info)
+
+
+def stored_manifest(context: JobContext, matrix_id: str) -> MatrixManifest | None:
+    """The manifest under which a matrix was begun, or None.
+
+    The store is asked too: with a new catalog over an old store, what is there is used again.
+    """
+    with suppress(NotFoundError):
+        return MatrixManifest.from_json(context.catalog.get_matrix(matrix_id).manifest)
+    with suppress(NotFoundError):
+        return matrices.load_manifest(context.blobs, matrix_id)
+    return None
+
+
+def seal(context: JobContext, manifest: MatrixManifest) -> str:
+    """Digest the recorded tiles, publish the matrix, and note it in the catalog.
+
+    Every step may be repeated, so a crash between two of them is repaired by running it again.
+    """
+    catalog = context.catalog
+    digests = {
+        layout.name: array_digest(
+            layout,
+            (((t.i, t.j), t.digest) for t in catalog.tiles(manifest.id, layout.name)),
+            manifest.block_rows,
+        )
+        for layout in manifest.arrays
+    }
+    digest = matrices.seal(context.blobs, manifest, digests, {})
+    catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
+    return digest
+
+
+def _manifest(
+    context: JobContext,
+    request: GramTask,
+    spec: KernelSpec,
+    x1: DatasetInfo,
+    x2: DatasetInfo | None,
+) -> MatrixManifest:
+    """The manifest that a job for this request would use.
+
+    A matrix that was begun keeps its tile size. Otherwise tiles shrink, unless the request names
+    their size, until the projected memory fits a worker.
+    """
+    settings = context.settings
+    dtype = gram_dtype(x1, x2, request.dtype)
+    outputs = request.outputs or _default_outputs(request.kernel)
+
+    def planned(tile_rows: int | None, seconds_per_pair: float) -> MatrixManifest:
+        return plan_gram(
+            spec,
+            x1,
+            x2,
+            dtype=dtype,
+            outputs=outputs,
+            tile_rows=tile_rows,
+            limits=TileLimits(
+                compute_block_rows=settings.compute_block_rows,
+                max_chunk_bytes=settings.max_chunk_bytes,
+                max_tile_seconds=settings.max_tile_seconds,
+            ),
+            workers=context.compute.expected_workers(),
+            seconds_per_pair=seconds_per_pair,
+        )
+
+    wanted_rows = request.tile_rows or settings.tile_rows or None
+    manifest = planned(wanted_rows, seconds_per_pair_model(spec, x1.features, dtype))
+    begun = stored_manifest(context, manifest.id)
+    if begun is not None:
+        return begun
+    if wanted_rows is not None:
+        return manifest
+    measured = context.catalog.rate(rate_key(spec, x1.features, manifest))
+    if measured is not None:
+        manifest = planned(None, measured)
+    limit_bytes = context.compute.limit_bytes()
+    tile_rows = manifest.arrays[0].chunk_shape[0]
+    while (
+        tile_rows > manifest.block_rows
+        and _estimate(context, spec, x1, manifest).peak_bytes_per_worker > limit_bytes
+    ):
+        tile_rows //= 2
+        manifest = planned(tile_rows, 0.0)
+    return manifest
+
+
+def _default_outputs(kernel: str | dict[str, Any]) -> tuple[str, ...]:
+    preset = kernel if isinstance(kernel, str) else kernel.get("preset")
+    return tuple(preset_entry(preset)["outputs"]) if isinstance(preset, str) else ("ntk",)
+
+
+def _estimate(
+    context: JobContext, spec: KernelSpec, x1: DatasetInfo, manifest: MatrixManifest
+) -> Estimate:
+    return estimate_gram(
+        spec,
+        x1,
+        manifest,
+        workers=context.compute.expected_workers(),
+        panel_cache_bytes=context.settings.panel_cache_bytes,
+        worker_base_bytes=WORKER_BASE_BYTES,
+        measured_seconds_per_pair=context.catalog.rate(rate_key(spec, x1.features, manifest)),
+    )
+
+
+def _stored(context: JobContext, manifest: MatrixManifest) -> NDArray[np.bool_]:
+    """Grid of tiles that have a record and a chunk of the right size in every array.
+
+    A record without its chunk (a folder restored from an older backup, a deleted file) is not
+    believed; a chunk without a record is found by the worker, which checks it and reports it.
+    """
+    stored = np.ones(TilePlan.of(manifest).grid, dtype=np.bool_)
+    for layout in manifest.arrays:
+        recorded = np.zeros_like(stored)
+        present = matrices.stored_coords(context.blobs, manifest, layout.name)
+        for tile in context.catalog.tiles(manifest.id, layout.name):
+            recorded[tile.i, tile.j] = (tile.i, tile.j) in present
+        stored &= recorded
+    return stored
+
+
+def _computed_pairs(plan: TilePlan, tile: Tile) -> int:
+    """Kernel evaluations of one tile, with padded blocks and whole diagonal blocks."""
+    rows, cols = plan.extent(tile)
+    height = math.ceil((rows.stop - rows.start) / plan.block_rows)
+    width = math.ceil((cols.stop - cols.start) / plan.block_rows)
+    diagonal = plan.symmetric and tile[0] == tile[1]
+    blocks = height * (height + 1) // 2 if diagonal else height * width
+    return int(blocks * plan.block_rows * plan.block_rows)
+
+
+class _TileProgress:
+    """Counts finished tiles: records go to the catalog at once, news at a bounded pace."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        reporter: Reporter,
+        manifest: MatrixManifest,
+        stored: NDArray[np.bool_],
+    ) -> None:
+        self.stored = stored
+        self._plan = TilePlan.of(manifest)
+        self.total = self._plan.n_tiles
+        self._catalog = catalog
+        self._reporter = reporter
+        self._matrix_id = manifest.id
+        self._tile_bytes = manifest.stored_bytes // self.total
+        self._resumed = int(np.count_nonzero(stored))
+        self._finished = 0
+        self._pace = Pace()
+        # Seconds per pair of computed tiles, and their pairs.
+        self._speeds: list[tuple[float, int]] = []
+
+    def on_results(self, results: list[TileResult]) -> None:
+        self._catalog.add_tiles(
+            self._matrix_id, [record for result in results for record in result.records]
+        )
+        for result in results:
+            if result.computed and len(self._speeds) < _MAX_SPEEDS:
+                pairs = _computed_pairs(self._plan, result.tile)
+                self._speeds.append((result.seconds / pairs, pairs))
+        self._finished += len(results)
+        self._pace.add(self._finished)
+        self._reporter.report(self.snapshot())
+
+    def record_rate(self, key: str) -> None:
+        """Keep this run's speed for later estimates.
+
+        The median tile: each worker's first one carries the import and compilation of JAX, which
+        can be a hundred times the rest.
+        """
+        if len(self._speeds) >= _MIN_SPEEDS:
+            pairs = sum(count for _, count in self._speeds)
+            self._catalog.record_rate(key, median(speed for speed, _ in self._speeds), pairs)
+
+    def snapshot(self, phase: str = "computing") -> dict[str, Any]:
+        done = self._resumed + self._finished
+        rate = self._pace.per_second()
+        return {
+            "phase": phase,
+            "fraction": done / self.total,
+            "tiles_done": done,
+            "tiles_total": self.total,
+            "tiles_resumed": self._resumed,
+            "bytes_written": done * self._tile_bytes,
+            "bytes_total": self.total * self._tile_bytes,
+            "tiles_per_second": rate,
+            "seconds_left": self._pace.seconds_left(self.total - done),
+        }

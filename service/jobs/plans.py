@@ -1,0 +1,48 @@
+"""The common shape of planned and running jobs, whatever their task is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from service.jobs.context import JobContext
+from service.jobs.progress import Reporter
+from storage.catalog import JobRecord
+from storage.format import MatrixManifest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request whose inputs exist and fit together.
+
+    `request_digest` is equal for requests that have one result; `estimate` is JSON-serialisable
+    and has at least `bytes_written`, `peak_bytes_per_worker` and `seconds`.
+    """
+
+    manifest: MatrixManifest
+    request_digest: str
+    estimate: dict[str, Any]
+
+
+class JobKind(Protocol):
+    """One task type: how its requests are planned and how its jobs run."""
+
+    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+        """Check everything that can be checked before any work. Raises GramianError subclasses."""
+        ...
+
+    def run(
+        self,
+        context: JobContext,
+        job: JobRecord,
+        manifest: MatrixManifest,
+        reporter: Reporter,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, Any] | None:
+        """Do the work from wherever it was left; the summary of the result, or None if stopped.
+
+        The matrix is sealed when this returns a summary. Nothing of the job runs any more when
+        this returns or raises.
+        """
+        ...

@@ -1,0 +1,112 @@
+"""What a solve would cost, from sizes alone. Pure; all sizes in bytes.
+
+Times rest on rates measured on one core of a 2025 server (Zen 4): they are there to tell seconds
+from hours, and say so with `basis: "model"`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from storage.format import ArrayLayout
+from workers.solves.memory import (
+    apply_worker_bytes,
+    cholesky_worker_bytes,
+    held_share_bytes,
+    nystrom_worker_bytes,
+)
+from workers.solves.policy import Method, RequestedPlacement
+
+_FLOPS_PER_SECOND = 4e10  # float64 factorisations
+_HELD_BYTES_PER_SECOND = 5e9  # products with tiles in memory
+_STREAMED_BYTES_PER_SECOND = 0.5e9  # products with tiles read and checked at each pass
+# Block CG on ReLU kernels of real data needs about 0.45 sqrt(m) passes per factor of 1000.
+_PASSES_PER_ROOT_ROW = 0.45
+
+
+@dataclass(frozen=True)
+class SolveEstimate:
+    """Projected cost of a solve over an (m, m) matrix with k right-hand sides."""
+
+    method: Method
+    rows: int
+    right_hand_sides: int
+    applications: int  # expected passes over the matrix
+    flops: float
+    bytes_read: int
+    bytes_written: int
+    peak_bytes_per_worker: int
+    seconds: float
+    workers: int
+    basis: Literal["model"] = "model"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate_solve(
+    layout: ArrayLayout,
+    *,
+    method: Method,
+    placement: RequestedPlacement,
+    rhs: int,
+    inducing: int,
+    tolerance: float,
+    bytes_written: int,
+    workers: int,
+    base_bytes: int,
+    limit_bytes: int,
+) -> SolveEstimate:
+    """Cost of solving with the symmetric array `layout`.
+
+    For "cg" with placement "auto" the memory is that of holding the tiles if it fits
+    `limit_bytes`, else that of streaming them.
+    """
+    m, tile_rows = layout.shape[0], layout.chunk_shape[0]
+    tile = {"tile_rows": tile_rows, "itemsize": layout.itemsize, "base_bytes": base_bytes}
+    seconds_to_stream = layout.stored_bytes / _STREAMED_BYTES_PER_SECOND / workers
+    if method == "cholesky":
+        applications = 2
+        flops = m**3 / 3 + 2.0 * m * m * rhs
+        peak = cholesky_worker_bytes(rows=m, rhs=rhs, **tile)
+        seconds = flops / _FLOPS_PER_SECOND + seconds_to_stream * workers
+    elif method == "nystrom":
+        applications = 1
+        flops = 2.0 * m * inducing**2
+        peak = nystrom_worker_bytes(inducing=inducing, rhs=rhs, **tile)
+        seconds = flops / _FLOPS_PER_SECOND / workers + seconds_to_stream
+    else:
+        digits = max(1.0, -math.log10(tolerance))
+        applications = math.ceil(_PASSES_PER_ROOT_ROW * math.sqrt(m) * digits / 3) + 2
+        flops = 2.0 * m * m * rhs * applications
+        held = held_share_bytes(
+            n_tiles=layout.stored_chunks,
+            workers=workers,
+            tile_rows=tile_rows,
+            itemsize=layout.itemsize,
+        )
+        peaks = {
+            where: apply_worker_bytes(
+                rows=m, columns=m, rhs=rhs, held_bytes=held if where == "memory" else 0, **tile
+            )
+            for where in ("memory", "stream")
+        }
+        fits = peaks["memory"] <= limit_bytes
+        chosen = ("memory" if fits else "stream") if placement == "auto" else placement
+        peak = peaks[chosen]
+        rate = _HELD_BYTES_PER_SECOND if chosen == "memory" else _STREAMED_BYTES_PER_SECOND
+        seconds = seconds_to_stream + applications * layout.stored_bytes / rate / workers
+    return SolveEstimate(
+        method=method,
+        rows=m,
+        right_hand_sides=rhs,
+        applications=applications,
+        flops=flops,
+        bytes_read=layout.stored_bytes * applications,
+        bytes_written=bytes_written,
+        peak_bytes_per_worker=peak,
+        seconds=seconds,
+        workers=workers,
+    )

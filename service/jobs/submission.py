@@ -1,0 +1,75 @@
+"""From a valid body to a job: plan, look for an answer that is there, admit, record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import error_document
+from service.jobs.admission import admit
+from service.jobs.context import JobContext
+from service.jobs.plans import JobKind, Plan
+from service.schemas.tasks import JobRequest
+from storage.catalog import Catalog, JobRecord, Target
+from storage.errors import GramianError, NotFoundError
+from storage.keys import new_job_id
+
+
+def submit(
+    context: JobContext,
+    kinds: Mapping[str, JobKind],
+    request: JobRequest,
+    idempotency_key: str | None,
+) -> tuple[JobRecord, bool]:
+    """The job that answers `request`, and whether this call created it.
+
+    Raises what planning and admission raise, and IdempotencyConflictError.
+    """
+    task = request.task.model_dump(mode="json")
+    plan = kinds[request.task.type].plan(context, task)
+    digest = _digest(task)
+    if not _is_answered(context.catalog, plan):
+        admit(context, plan)
+    return context.catalog.create_job(
+        id=new_job_id(),
+        task=task,
+        request_digest=plan.request_digest,
+        body_digest=digest,
+        idempotency_key=idempotency_key,
+        estimate=plan.estimate,
+        matrix_id=plan.manifest.id,
+        announce=("state", {"state": "queued"}),
+    )
+
+
+def estimate(
+    context: JobContext, kinds: Mapping[str, JobKind], request: JobRequest, instance: str
+) -> tuple[Plan, dict[str, Any] | None]:
+    """The plan of `request`, and the problem document that would refuse it now, if any."""
+    plan = kinds[request.task.type].plan(context, request.task.model_dump(mode="json"))
+    try:
+        if not _is_answered(context.catalog, plan):
+            admit(context, plan)
+    except GramianError as refusal:
+        return plan, error_document(refusal, instance)
+    return plan, None
+
+
+def _is_answered(catalog: Catalog, plan: Plan) -> bool:
+    """Whether the result exists or is being made: a repeat costs nothing, whatever the limits."""
+    if any(
+        job.request_digest == plan.request_digest and job.target is Target.RUN
+        for job in catalog.open_jobs()
+    ):
+        return True
+    try:
+        return catalog.get_matrix(plan.manifest.id).sealed
+    except NotFoundError:
+        return False
+
+
+def _digest(task: dict[str, Any]) -> str:
+    text = json.dumps(task, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

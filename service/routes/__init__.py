@@ -1,0 +1,1 @@
+"""HTTP: thin functions that check, call one thing, and shape the answer."""

@@ -1,0 +1,190 @@
+"""Data sets: upload, look at, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+
+from service.deps import PageDep, Services, ServicesDep, get_services
+from service.errors import InsufficientStorageError, InvalidRequestError
+from service.jobs.admission import stored_bytes
+from service.receive import ReceivedForm, received_form
+from service.schemas.common import EXAMPLE_DATASET, Page, error_responses
+from service.schemas.datasets import DatasetOut
+from service.views import dataset_view, next_link
+from storage import datasets
+from storage.catalog import DatasetRecord
+from storage.errors import NotFoundError
+from storage.keys import check_dataset_id
+from storage.uploads import UploadLimits, read_upload
+
+router = APIRouter(prefix="/v1/datasets", tags=["data sets"])
+
+_FILES = frozenset({"x", "y"})
+_VALUES = frozenset({"name"})
+_MAX_NAME_CHARACTERS = 200
+
+DatasetIdPath = Annotated[
+    str,
+    PathParameter(alias="id", max_length=100, openapi_examples={"id": {"value": EXAMPLE_DATASET}}),
+]
+
+_UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["x"],
+                "additionalProperties": False,
+                "properties": {
+                    "x": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "Samples (m, ...) as .npy, or .npz with x and optional y.",
+                    },
+                    "y": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "Targets as .npy: integer labels (m,) or real (m, k).",
+                    },
+                    "name": {"type": "string", "maxLength": _MAX_NAME_CHARACTERS},
+                },
+            },
+            "examples": {
+                "upload": {
+                    "summary": "curl -F x=@train.npy -F y=@labels.npy -F name=train",
+                    "value": {"x": "@train.npy", "y": "@labels.npy", "name": "train"},
+                }
+            },
+        }
+    },
+}
+
+
+@router.post(
+    "",
+    summary="Upload a data set",
+    status_code=201,
+    response_model=DatasetOut,
+    responses={
+        200: {"model": DatasetOut, "description": "The same content was there already."},
+        **error_responses(
+            "invalid-array", "invalid-request", "unsupported-media-type", "insufficient-storage"
+        ),
+    },
+    openapi_extra={"requestBody": _UPLOAD_BODY},
+)
+async def upload_dataset(request: Request, response: Response) -> DatasetOut:
+    """Takes `.npy` or `.npz` files, streamed to disk under a byte limit and never unpickled.
+
+    The id is a function of the content, so uploading twice is harmless.
+    """
+    services = get_services(request)
+    scratch = services.settings.scratch_dir
+    form_parts = received_form(request, scratch, file_fields=_FILES, value_fields=_VALUES)
+    async with form_parts as (form, folder):
+        record, created = await run_in_threadpool(_store, services, form, folder)
+    response.status_code = 201 if created else 200
+    view = dataset_view(record)
+    response.headers["Location"] = view.links["self"]
+    return view
+
+
+@router.get("", summary="List data sets", responses=error_responses("invalid-request"))
+def list_datasets(services: ServicesDep, page: PageDep) -> Page[DatasetOut]:
+    """Newest first."""
+    records, cursor = services.catalog.list_datasets(page.limit, page.cursor)
+    return Page(
+        items=[dataset_view(record) for record in records],
+        next=next_link("/v1/datasets", cursor, limit=page.limit),
+    )
+
+
+@router.get("/{id}", summary="One data set", responses=error_responses("not-found", "invalid-key"))
+def get_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> DatasetOut:
+    """Shape, dtype and targets of a data set."""
+    return dataset_view(services.catalog.get_dataset(check_dataset_id(dataset_id)))
+
+
+@router.delete(
+    "/{id}",
+    summary="Delete a data set",
+    status_code=204,
+    responses=error_responses("not-found", "invalid-key", "conflict"),
+)
+def delete_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> None:
+    """Refused while an open job or a stored matrix depends on it."""
+    services.catalog.delete_dataset(check_dataset_id(dataset_id))
+    datasets.delete(services.blobs, dataset_id)
+
+
+def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[DatasetRecord, bool]:
+    """Check and keep an uploaded data set; the record, and whether the content is new.
+
+    Raises InvalidArrayError, TooLargeError, InsufficientStorageError, InvalidRequestError.
+    """
+    name = form.values.get("name") or None
+    if name is not None and (len(name) > _MAX_NAME_CHARACTERS or not name.isprintable()):
+        raise InvalidRequestError(
+            f"The name is longer than {_MAX_NAME_CHARACTERS} characters or not printable.",
+            advice="Names are labels for people; choose a short one.",
+        )
+    if "x" not in form.files:
+        raise InvalidRequestError(
+            "The part x with the samples is missing.", advice="curl -F x=@train.npy ..."
+        )
+    limits = UploadLimits(
+        file_bytes=services.settings.max_upload_bytes,
+        array_bytes=services.settings.max_dataset_bytes,
+    )
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for field, file in sorted(form.files.items()):
+        found = read_upload(file.path, filename=file.filename, limits=limits, scratch=folder)
+        if field == "y":
+            if set(found) != {"x"}:
+                raise InvalidRequestError(
+                    "The part y must be one array.", advice="Save it with numpy.save."
+                )
+            found = {"y": found["x"]}
+        if arrays.keys() & found.keys():
+            raise InvalidRequestError(
+                "Targets come twice: inside the .npz and as the part y.",
+                advice="Send them once.",
+            )
+        arrays |= found
+    _check_space(services, sum(array.nbytes for array in arrays.values()))
+    info = datasets.ingest(services.blobs, arrays["x"], arrays.get("y"), limits=limits)
+    try:
+        return services.catalog.get_dataset(info.id), False
+    except NotFoundError:
+        return services.catalog.add_dataset(info.to_json(), name), True
+
+
+def _check_space(services: Services, needed: int) -> None:
+    free = services.blobs.free_bytes()
+    reserve = services.settings.reserved_disk_bytes
+    if free is not None and needed > free - reserve:
+        raise InsufficientStorageError(
+            f"The data set needs {needed} bytes; {free} are free, of which {reserve} stay"
+            " reserved.",
+            advice="Delete what is no longer needed, or use a larger disk.",
+            needed_bytes=needed,
+            free_bytes=free,
+            reserved_disk_bytes=reserve,
+        )
+    quota = services.settings.max_store_bytes
+    if quota and needed + (stored := stored_bytes(services.catalog)) > quota:
+        raise InsufficientStorageError(
+            f"The data set needs {needed} bytes. The store holds {stored}; its limit is {quota}.",
+            advice="Delete what is no longer needed, or raise the setting max_store_bytes.",
+            needed_bytes=needed,
+            stored_bytes=stored,
+            max_store_bytes=quota,
+        )

@@ -1,0 +1,59 @@
+"""The HTTP server process: uvicorn, and a shutdown that ends event streams first.
+
+uvicorn waits for open responses before it tells the application to shut down, and an event stream
+ends only when its job does. So the streams are told at the beginning of the shutdown.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+
+from service.app import create_app
+from service.events import EventBus
+from service.settings import ServiceSettings
+
+# Requests still running this long after the shutdown began are cut off.
+_GRACEFUL_SECONDS = 15
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server of one Gramian application."""
+
+    def __init__(self, settings: ServiceSettings, *, log_level: str = "info") -> None:
+        self.app = app = create_app(settings)
+        self._events: EventBus = app.state.events
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level=log_level,
+                timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+                # The identity and version of the server are nobody's business.
+                server_header=False,
+            )
+        )
+
+    @property
+    def bound_port(self) -> int:
+        """The port that is listened on: chosen by the system when the setting is 0."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: ServiceSettings, *, log_level: str = "info") -> bool:
+    """Serve until SIGINT or SIGTERM; False if the application could not start.
+
+    The caller needs the `if __name__ == "__main__"` guard: the embedded cluster spawns processes.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    server = Server(settings, log_level=log_level)
+    server.run()
+    return server.started

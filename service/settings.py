@@ -1,0 +1,169 @@
+"""Every knob of the service, read once from the environment (`GRAMIAN_*`) or given in code.
+
+Each limit carries its unit in its name and the reason for its default. The object is frozen:
+whoever needs other settings builds another one; nothing reads settings at import.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workers.plan import is_tile_edge
+
+MIB = 2**20
+GIB = 2**30
+
+Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of one service process. In the environment, lists are comma-separated text."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAMIAN_", frozen=True, extra="forbid")
+
+    # --- where things are ---------------------------------------------------------------------
+    data_dir: Path = Path("gramian-data")
+    # Empty: SQLite inside data_dir. A PostgreSQL URL makes the catalog shared and remote.
+    catalog_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)  # 0: the system chooses one
+
+    # --- who may talk to us -------------------------------------------------------------------
+    # SHA-256 hex digests of the accepted keys, so that no key is readable from the environment of
+    # a process or from a configuration file. Keys are long random strings, so a fast hash is right.
+    api_key_sha256: Annotated[tuple[Sha256Hex, ...], NoDecode] = ()
+    # Browsers on other origins may read only when named here; loopback tools need no CORS.
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    # The Host names an open (keyless) service answers to: a page on another site that resolves its
+    # own name to 127.0.0.1 (DNS rebinding) would otherwise reach the API from the user's browser.
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "localhost", "[::1]")
+
+    # --- where the computing happens ----------------------------------------------------------
+    # Empty: an embedded cluster of spawned single-thread processes.
+    scheduler_address: str = ""
+    n_workers: int = Field(default=2, ge=1, le=1024)
+    # Per worker process; the admission check refuses what projects to more.
+    worker_memory_limit_bytes: int = Field(default=2 * GIB, ge=256 * MIB)
+    # How long readiness, and a job that starts, wait for a scheduler and a first worker.
+    cluster_start_seconds: float = Field(default=60.0, gt=0)
+    # A dead scheduler is looked for again after this pause.
+    cluster_retry_seconds: float = Field(default=2.0, gt=0)
+
+    # --- what a request may carry -------------------------------------------------------------
+    # JSON bodies are small descriptions; a megabyte is hundreds of layers.
+    max_json_bytes: int = Field(default=MIB, ge=1024)
+    # One multipart body, enforced while it streams to disk.
+    max_upload_bytes: int = Field(default=4 * GIB, ge=1024)
+    # Canonical size of one data set after unpacking: bounds what a compressed file can blow up to.
+    max_dataset_bytes: int = Field(default=16 * GIB, ge=1024)
+    # One slice is built in the memory of this process.
+    max_slice_bytes: int = Field(default=256 * MIB, ge=1024)
+    # JSON spends ~20 bytes and much time on each number; beyond this ask for .npy.
+    max_json_numbers: int = Field(default=10_000, ge=1)
+    default_page_items: int = Field(default=50, ge=1)
+    max_page_items: int = Field(default=300, ge=1)
+
+    # --- what may be computed and kept ----------------------------------------------------------
+    # 2**20 rows: a symmetric float32 Gram of that edge is 2.2 TB, beyond one embedded service.
+    max_matrix_rows: int = Field(default=2**20, ge=1)
+    # Sum over all matrices and data sets. 0: only the disk itself limits.
+    max_store_bytes: int = Field(default=0, ge=0)
+    # Never fill the disk: the catalog and the operating system need some.
+    reserved_disk_bytes: int = Field(default=GIB, ge=0)
+    max_open_jobs: int = Field(default=64, ge=1)
+    # One Gram job already keeps every worker busy; a second one lets solves pass a long Gram.
+    max_running_jobs: int = Field(default=2, ge=1)
+
+    # --- how a Gram is cut --------------------------------------------------------------------
+    # 0: chosen per job from cost and memory (workers.plan).
+    tile_rows: int = Field(default=0, ge=0)
+    # Edge of the fixed compute blocks; the digest of a matrix depends on it.
+    compute_block_rows: int = Field(default=512, ge=64, le=8192)
+    # A tile is one Zarr chunk; chunks of 4-16 MiB are fastest to write and to serve.
+    max_chunk_bytes: int = Field(default=16 * MIB, ge=MIB)
+    # Progress moves, and a cancelled job stops, at about this pace.
+    max_tile_seconds: float = Field(default=10.0, gt=0)
+    # Rows of the data sets that each worker keeps in memory between tiles.
+    panel_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    # One Dask task carries about this much work, so that its ~2 ms of scheduling do not count.
+    batch_seconds: float = Field(default=2.0, gt=0)
+    # Tasks in flight per worker: one running, one waiting, and one on its way.
+    window_per_worker: int = Field(default=3, ge=1)
+
+    # --- how things are reported --------------------------------------------------------------
+    event_throttle_seconds: float = Field(default=0.5, ge=0)
+    # From here on the progress of a job is announced at half the pace, then a quarter, ...: a job
+    # of days must not fill the catalog with events.
+    max_events_per_job: int = Field(default=2000, ge=10)
+    # Idle streams get a comment this often: proxies close silent connections after 30-60 s.
+    heartbeat_seconds: float = Field(default=15.0, gt=0)
+    # What `Retry-After` says while a job runs.
+    retry_after_seconds: int = Field(default=2, ge=1)
+    # The slowest pace of the reconciler; changes wake it at once.
+    reconcile_seconds: float = Field(default=5.0, gt=0)
+    # How long a shutdown waits for running batches to stop.
+    shutdown_seconds: float = Field(default=30.0, gt=0)
+
+    @field_validator("api_key_sha256", "cors_origins", "allowed_hosts", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("compute_block_rows")
+    @classmethod
+    def _whole_lanes(cls, value: int) -> int:
+        if value % 64:
+            raise ValueError("compute_block_rows must be a multiple of 64")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not is_loopback(self.host) and not self.api_key_sha256:
+            raise ValueError(
+                f"refusing to listen on {self.host!r} without an API key: anyone who reaches the"
+                " port could start jobs. Set GRAMIAN_API_KEY_SHA256 to the SHA-256 of a key, or"
+                " listen on 127.0.0.1."
+            )
+        if self.default_page_items > self.max_page_items:
+            raise ValueError("default_page_items exceeds max_page_items")
+        if self.tile_rows and not is_tile_edge(self.tile_rows, self.compute_block_rows):
+            raise ValueError("tile_rows must be compute_block_rows times a power of two")
+        return self
+
+    @property
+    def resolved_catalog_url(self) -> str:
+        return self.catalog_url or f"sqlite:///{self.data_dir.resolve() / 'catalog.sqlite'}"
+
+    @property
+    def store_dir(self) -> Path:
+        """Root of the blob store: data sets and matrices."""
+        return self.data_dir / "store"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Uploads in flight; on the disk of the data, so that big bodies never land in a tmpfs."""
+        return self.data_dir / "uploads"
+
+    def safe_summary(self) -> dict[str, Any]:
+        """What may be logged: no key digests, no password of the catalog."""
+        url = urlsplit(self.resolved_catalog_url)
+        shown = self.model_dump(mode="json", exclude={"api_key_sha256", "catalog_url"})
+        return {**shown, "catalog": f"{url.scheme}://{url.hostname or ''}{url.path}"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding `host` is reachable from this machine only. Unknown names are not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
