@@ -69,7 +69,7 @@ def start_local(settings: ClusterSettings) -> LocalCluster:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # never a fixed port: services must not collide
             memory_limit=settings.worker_memory_limit_bytes,
             local_directory=settings.scratch_dir and str(settings.scratch_dir),
             env=worker_environment(settings.compilation_cache_dir),

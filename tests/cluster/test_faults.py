@@ -23,7 +23,7 @@ from workers.plan import TilePlan
 
 pytestmark = pytest.mark.cluster
 
-ROWS = 2000  # 528 tiles of 64 rows: long enough to be interrupted, short enough to wait for
+ROWS = 1300  # 231 tiles of 64 rows: long enough to be interrupted, short enough to wait for
 
 
 @pytest.fixture(scope="module")
