@@ -22,8 +22,10 @@ def bytes_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`8 s`, `3:05`, `2:03:05`."""
+    """`< 1 s`, `8 s`, `3:05`, `2:03:05`."""
     whole = round(seconds)
+    if whole < 1:
+        return "< 1 s"
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
@@ -44,7 +46,9 @@ def numbers_text(progress: Mapping[str, Any]) -> str:
         parts.append(f"{progress['applications']} applications of K")
     if progress.get("residual") is not None:
         parts.append(f"residual {progress['residual']:.1e}")
-    if progress.get("seconds_left") is not None:
+    if progress.get("tasks_total") is not None:
+        parts.append(f"{progress.get('tasks_done', 0)}/{progress['tasks_total']} parts")
+    if progress.get("seconds_left"):
         parts.append(f"{seconds_text(progress['seconds_left'])} left")
     return " · ".join(parts)
 
@@ -81,7 +85,7 @@ class JobBar:
         if event_type == "state":
             self.state = str(data.get("state", self.state))
             if self.state == "succeeded":
-                self._progress.update(self._task, completed=1.0)
+                self._progress.update(self._task, completed=1.0, description=self._label)
         elif event_type == "progress":
             phase = data.get("phase")
             self._progress.update(

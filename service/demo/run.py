@@ -159,10 +159,10 @@ def _solve(console: Console, client: Client, label: str, task: dict[str, Any]) -
     summary = client.result(job.id)["summary"]
     return Answer(
         method=label,
-        accuracy=float(summary["score"]["accuracy"]),
+        accuracy=float(summary["accuracy"]),
         outcome=str(summary["outcome"]),
         applications=int(summary["stats"]["applications"]),
-        seconds=float(summary["stats"]["seconds"]),
+        seconds=float(summary["total_seconds"]),
     )
 
 

@@ -19,7 +19,8 @@ def test_bytes(count: float, text: str):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1:00"), (185, "3:05"), (7385, "2:03:05")]
+    ("seconds", "text"),
+    [(0.4, "< 1 s"), (7.6, "8 s"), (59.6, "1:00"), (185, "3:05"), (7385, "2:03:05")],
 )
 def test_seconds(seconds: float, text: str):
     assert seconds_text(seconds) == text
@@ -40,17 +41,24 @@ def test_gram_and_solve_numbers():
     assert numbers_text(solve) == "23 applications of K · residual 3.1e-04"
 
 
-def test_the_bar_follows_the_events_and_ignores_unknown_ones():
+def _shown(*events: tuple[str, dict[str, object]]) -> tuple[str, str]:
+    """(state, last frame) of a bar after these events."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=120, color_system=None)
-    with JobBar(console, "gram") as bar:
-        bar.update("state", {"state": "running"})
-        bar.update(
-            "progress", {"phase": "computing", "fraction": 0.25, "tiles_done": 1, "tiles_total": 4}
-        )
-        bar.update("something-new", {"x": 1})
-        assert bar.state == "running"
-        bar.update("state", {"state": "succeeded"})
-    assert bar.state == "succeeded"
-    assert "gram (computing)" in out.getvalue()
-    assert "100 %" in out.getvalue()
+    with JobBar(Console(file=out, width=120), "gram") as bar:
+        for kind, data in events:
+            bar.update(kind, data)
+    return bar.state, out.getvalue()
+
+
+def test_the_bar_follows_the_events_and_ignores_unknown_ones():
+    computing = {"phase": "computing", "fraction": 0.25, "tiles_done": 1, "tiles_total": 4}
+    events = [("state", {"state": "running"}), ("progress", computing), ("something-new", {"x": 1})]
+    state, frame = _shown(*events)
+    assert state == "running"
+    assert "gram (computing)" in frame
+    assert "25 %" in frame
+    assert "1/4 tiles" in frame
+    state, frame = _shown(*events, ("state", {"state": "succeeded"}))
+    assert state == "succeeded"
+    assert "100 %" in frame
+    assert "computing" not in frame
