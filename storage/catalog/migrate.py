@@ -59,7 +59,7 @@ def ensure_schema(database: Database, *, migrate: bool) -> None:
             "its schema is older than this version of Gramian needs.",
             "Open it once with migrate=True, after making a backup.",
         )
-    with _migrating(database) as connection:
+    with migrating(database) as connection:
         # Another process may have migrated while this one waited for its turn.
         if not _is_current(database.url, current_revision(connection)):
             command.upgrade(alembic_config(connection), "head")
@@ -67,7 +67,7 @@ def ensure_schema(database: Database, *, migrate: bool) -> None:
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the schema back to `revision` (`base`: drop all tables and their rows)."""
-    with _migrating(database) as connection:
+    with migrating(database) as connection:
         command.downgrade(alembic_config(connection), revision)
 
 
@@ -84,7 +84,7 @@ def _is_current(url: sa.URL, revision: str | None) -> bool:
 
 
 @contextmanager
-def _migrating(database: Database) -> Iterator[sa.Connection]:
+def migrating(database: Database) -> Iterator[sa.Connection]:
     """A connection in one transaction that no other process migrates in at the same time."""
     engine = migration_engine(database.url, database.settings)
     try:

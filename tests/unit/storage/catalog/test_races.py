@@ -16,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from storage.catalog import Catalog, JobEvent, JobState, open_catalog
+from storage.catalog.matrices import lock
 from storage.errors import ConflictError, GramianError, NotFoundError
 from support.catalogs import add_dataset, create_job, hex_digest, mx, submit, tile
 
@@ -164,6 +165,19 @@ def test_tiles_against_seal(catalog: Catalog) -> None:
     assert at_seal == catalog.tile_count(matrix)
     assert at_seal == sum(answer == 1 for answer in added)
     assert all(answer == 1 or isinstance(answer, ConflictError) for answer in added)
+
+
+def test_a_seal_waits_for_tiles_that_are_being_recorded(catalog: Catalog) -> None:
+    matrix = mx("k")
+    catalog.add_matrix(matrix, "gram", {"id": matrix})
+    with ThreadPoolExecutor(1) as pool:
+        with catalog._database.write() as session:
+            lock(session, matrix, shared=True)  # as `add_tiles` does before it writes
+            sealing = pool.submit(catalog.seal_matrix, matrix, hex_digest("k"), 1)
+            with pytest.raises(TimeoutError):
+                sealing.result(timeout=0.5)
+            assert not catalog.get_matrix(matrix).sealed
+        assert sealing.result(timeout=30).sealed
 
 
 def test_a_data_set_is_used_or_deleted_but_not_both(catalog: Catalog) -> None:
