@@ -103,11 +103,13 @@ class Compute:
             self._cluster.close(timeout=10)
 
     def _connect(self, on_connected: Callable[[], None]) -> None:
+        level = logging.WARNING
         while not self._closing.is_set():
             try:
                 self._client = connect(self._cluster_settings)
             except ClusterUnavailableError as error:
-                logger.warning("%s", error)
+                logger.log(level, "%s Trying again until it does.", error)
+                level = logging.DEBUG  # once is enough; /readyz tells the rest
                 self._closing.wait(self._settings.cluster_retry_seconds)
             else:
                 on_connected()

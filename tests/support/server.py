@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -76,6 +77,26 @@ def live_server(settings: ServiceSettings) -> Iterator[LiveServer]:
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive(), "the server did not shut down within a minute"
+
+
+def raw_request(
+    server: LiveServer, method: str, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body for a path sent exactly as written.
+
+    HTTP libraries resolve `..` and re-encode what they think is wrong; attackers do not.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, found, response.read()
+    finally:
+        connection.close()
 
 
 class ServiceProcess:
