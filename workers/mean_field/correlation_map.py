@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from workers.analyses.errors import InvalidAnalysisError
-from workers.kernels.duals.base import ActivationModel, Correlation
+from workers.kernels.duals.base import ActivationModel
 from workers.mean_field.moments import Moments, check_deviations, moments
 
 Floats = NDArray[np.float64]
@@ -61,33 +61,12 @@ def step(
 ) -> CorrelationStep:
     """`correlation_map` for moments already at hand."""
     second = float(phi.second(np.array([variance]))[0])
-    distance, derivative = _activation_step(phi, variance, gamma)
+    distance, derivative = phi.pair_step(variance, gamma)
     image = b_std**2 + w_std**2 * second
     return CorrelationStep(
         distance=w_std**2 * second / image * distance,
         chi=w_std**2 * second / variance * derivative,
     )
-
-
-def _activation_step(phi: Moments, variance: float, gamma: Floats) -> tuple[Floats, Floats]:
-    """1 - E(c)/E(1) and q Edot(c)/E(1)."""
-    import jax
-    import jax.numpy as jnp
-
-    with jax.enable_x64(True):
-        column = jnp.asarray(gamma)[:, None]
-        s = jnp.full((1, 1), math.sqrt(variance))
-        given = None if phi.homogeneous else s
-        pairs = Correlation(jnp.minimum(column, 2 - column), 1 - column, 0)
-        out = phi.dual.pair(pairs, given, given, degree="double")
-        signed = out.correlation.signed()
-        after = jnp.where(signed >= 0, out.correlation.w, 1 - signed)
-        derivative = jnp.ones_like(column) if out.derivative is None else out.derivative
-        shape = column.shape
-        return (
-            np.asarray(jnp.broadcast_to(after, shape)[:, 0]),
-            np.asarray(jnp.broadcast_to(derivative, shape)[:, 0]),
-        )
 
 
 def chaotic_distance(phi: Moments, w_std: float, b_std: float, variance: float) -> float:
@@ -115,14 +94,14 @@ def chaotic_distance(phi: Moments, w_std: float, b_std: float, variance: float) 
 
 @dataclass(frozen=True)
 class SlowContraction:
-    """gamma -> gamma - coefficient gamma^(1 + exponent) + ... at small gamma, where chi = 1.
+    """gamma -> gamma - C gamma^(1+p) + D gamma^(1+2p) + ... at small gamma, where chi = 1.
 
-    Exponent 1/2 for activations with a kink, 1 for smooth ones. None where f is the identity
-    (linear activation): angles are kept.
+    Exponent p = 1/2 for activations with a kink, 1 for smooth ones.
     """
 
-    coefficient: float
     exponent: float
+    coefficient: float  # C
+    correction: float  # D
 
     @property
     def ntk_ratio(self) -> float:
@@ -132,6 +111,17 @@ class SlowContraction:
         their products is L integral_0^1 t^((1+p)/p) dt.
         """
         return self.exponent / (1 + 2 * self.exponent)
+
+    @property
+    def log_slope(self) -> float:
+        """A in T^L(x, x')/(q L) = ntk_ratio + A ln(L)/L + O(1/L).
+
+        gamma_l^(-p) = p C l + e ln l + ..., e/(pC) = ((1+p)/2 - D/C^2)/p, from the next order of
+        the map; carried through the sum over layers, A = ntk_ratio e/(pC). It is 3/8 for every
+        homogeneous activation (D = 0), where Hayou et al. have O(1/L).
+        """
+        relative = self.correction / self.coefficient**2
+        return self.ntk_ratio * ((1 + self.exponent) / 2 - relative) / self.exponent
 
     def distance(self, depth: Floats) -> Floats:
         """Leading order of 1 - c_l at depths `depth` (n,): (p C l)^(-1/p)."""
@@ -145,23 +135,30 @@ def slow_contraction(
 ) -> SlowContraction | None:
     """How equal inputs attract on the edge of chaos, measured on the map at small distances.
 
-    Raises InvalidAnalysisError if the exponent is neither 1/2 nor 1.
+    None where the map is the identity (linear activation): angles are kept. Raises
+    InvalidAnalysisError if the exponent is neither 1/2 nor 1.
     """
-    gamma = np.array([1e-4, 1e-5, 1e-6])
-    loss = 1 - step(phi, w_std, b_std, variance, gamma).distance / gamma
-    if np.all(np.abs(loss) < 1e-11):
+    # chi is 1 up to the tolerance of the phase only; the rest of the loss vanishes with gamma.
+    chi = w_std**2 * float(phi.slope(np.array([variance]))[0])
+
+    def loss(gamma: Floats) -> Floats:
+        return np.asarray(chi - step(phi, w_std, b_std, variance, gamma).distance / gamma)
+
+    coarse, fine = loss(np.array([1e-4, 1e-6]))
+    if abs(coarse) < 1e-11 and abs(fine) < 1e-11:
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        exponent = float(np.log(loss[0] / loss[2]) / np.log(gamma[0] / gamma[2]))
+    exponent = math.log(coarse / fine) / math.log(100) if coarse / fine > 0 else math.nan
     for candidate in (0.5, 1.0):
         if abs(exponent - candidate) < 0.05:
-            # Corrections are powers of gamma^p: extrapolate to 0.
-            scaled = loss / gamma**candidate
-            powers = gamma**candidate
-            slope = (scaled[0] - scaled[1]) / (powers[0] - powers[1])
-            return SlowContraction(float(scaled[1] - slope * powers[1]), candidate)
+            # loss/gamma^p is a power series in gamma^p.
+            powers = np.linspace(0.1, 1, 8)
+            scaled = loss((0.01 * powers) ** (1 / candidate)) / (0.01 * powers)
+            coefficients = np.polynomial.polynomial.polyfit(powers, scaled, 4)
+            return SlowContraction(
+                candidate, float(coefficients[0]), float(-coefficients[1] / 0.01)
+            )
     raise InvalidAnalysisError(
-        f"Near equal inputs the correlation map behaves as gamma^{1 + exponent:.3f}, which is "
-        "neither that of a smooth activation nor that of one with a kink.",
+        f"Near equal inputs the correlation map loses gamma^{1 + exponent:.3f}, which is neither "
+        "what a smooth activation loses (2) nor one with a kink (3/2).",
         advice="Check that (w_std, b_std) is on the edge of chaos at this variance.",
     )

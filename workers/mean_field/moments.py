@@ -1,8 +1,8 @@
 """Gaussian moments of one activation as functions of the variance q, from its dual kernels.
 
-    second(q)     = E[phi(sqrt(q) z)^2],   slope(q) = E[phi'(sqrt(q) z)^2],   z ~ N(0, 1)
-    ratio(q)      = q slope(q) / second(q)
-    elasticity(q) = d ln second / d ln q
+second(q)     = E[phi(sqrt(q) z)^2],   slope(q) = E[phi'(sqrt(q) z)^2],   z ~ N(0, 1)
+ratio(q)      = q slope(q) / second(q)
+elasticity(q) = d ln second / d ln q
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from workers.analyses.errors import InvalidAnalysisError
-from workers.kernels.duals.base import ActivationModel, Dual
+from workers.kernels.duals.base import ActivationModel, Correlation, Dual
 from workers.kernels.presets import ActivationOrName
 from workers.kernels.spec import invalid_kernel
 
@@ -51,18 +52,16 @@ class Moments:
 
     def second(self, q: Floats) -> Floats:
         """E[phi(sqrt(q) z)^2]."""
-        return self._evaluate(self.dual.deviation, q) ** 2
+        return np.asarray(self._evaluate(self._deviation, q) ** 2)
 
     def ratio(self, q: Floats) -> Floats:
         """q E[phi'^2] / E[phi^2]; `q` is raised to SMALLEST_VARIANCE."""
-        return self._evaluate(
-            self.dual.variance_derivative, np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
-        )
+        return self._evaluate(self._derivative, np.maximum(np.asarray(q, float), SMALLEST_VARIANCE))
 
     def slope(self, q: Floats) -> Floats:
         """E[phi'(sqrt(q) z)^2]; `q` is raised to SMALLEST_VARIANCE."""
         raised = np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
-        return self.ratio(raised) * self.second(raised) / raised
+        return np.asarray(self.ratio(raised) * self.second(raised) / raised)
 
     def elasticity(self, q: Floats) -> Floats:
         """d ln E[phi^2] / d ln q, by differentiating a Chebyshev interpolant; 1e-13 absolute."""
@@ -78,14 +77,55 @@ class Moments:
         logs = np.log(self.second(np.exp(_HALF_WIDTH * nodes)[:, None] * raised[None, :]))
         return np.asarray(weights @ (logs - logs[middle]) / _HALF_WIDTH)
 
+    def pair_step(self, variance: float, gamma: Floats) -> tuple[Floats, Floats]:
+        """1 - E(c)/E(1) and q Edot(c)/E(1) for pairs of variance q > 0 at 1 - c = `gamma` (n,)."""
+        import jax
+
+        with jax.enable_x64(True):
+            distance, derivative = self._pair(math.sqrt(variance), np.asarray(gamma, float))
+            return np.asarray(distance), np.asarray(derivative)
+
     def _evaluate(self, function: Callable[[jax.Array], jax.Array], q: Floats) -> Floats:
         import jax
-        import jax.numpy as jnp
 
         variances = np.asarray(q, float)
         with jax.enable_x64(True):
-            values = function(jnp.asarray(np.sqrt(variances).ravel()))
+            values = function(np.sqrt(variances).ravel())
             return np.asarray(values, dtype=np.float64).reshape(variances.shape)
+
+    # Compiled once per object: root finding calls them hundreds of times.
+
+    @cached_property
+    def _deviation(self) -> Callable[[jax.Array], jax.Array]:
+        import jax
+
+        return jax.jit(self.dual.deviation)
+
+    @cached_property
+    def _derivative(self) -> Callable[[jax.Array], jax.Array]:
+        import jax
+
+        return jax.jit(self.dual.variance_derivative)
+
+    @cached_property
+    def _pair(self) -> Callable[[float, Floats], tuple[jax.Array, jax.Array]]:
+        import jax
+        import jax.numpy as jnp
+
+        def function(deviation: float, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+            column = gamma[:, None]
+            s = None if self.homogeneous else jnp.full((1, 1), deviation)
+            pairs = Correlation(jnp.minimum(column, 2 - column), 1 - column, 0)
+            out = self.dual.pair(pairs, s, s, degree="double")
+            signed = out.correlation.signed()
+            distance = jnp.where(signed >= 0, out.correlation.w, 1 - signed)
+            derivative = jnp.ones_like(column) if out.derivative is None else out.derivative
+            return (
+                jnp.broadcast_to(distance, column.shape)[:, 0],
+                jnp.broadcast_to(derivative, column.shape)[:, 0],
+            )
+
+        return jax.jit(function)
 
 
 def moments(activation: str | dict[str, Any] | ActivationModel) -> Moments:
