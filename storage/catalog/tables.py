@@ -61,13 +61,13 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy, not an attribute of instances
         datetime: UtcDateTime(),
-        dict[str, Any]: JSON(none_as_null=True),
         int: BigInteger(),
         float: Float(53),
     }
 
 
 Id = String(64)
+JsonObject = JSON(none_as_null=True)
 Digest = String(64)
 
 
@@ -76,7 +76,7 @@ class Dataset(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str | None] = mapped_column(Text)
-    info: Mapped[dict[str, Any]]
+    info: Mapped[dict[str, Any]] = mapped_column(JsonObject)
     created_at: Mapped[datetime]
 
     __table_args__ = (Index("ix_datasets_created_at_id", "created_at", "id"),)
@@ -87,7 +87,7 @@ class Matrix(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(String(32))
-    manifest: Mapped[dict[str, Any]]
+    manifest: Mapped[dict[str, Any]] = mapped_column(JsonObject)
     state: Mapped[str] = mapped_column(String(16))
     digest: Mapped[str | None] = mapped_column(Digest)
     stored_bytes: Mapped[int | None]
@@ -137,7 +137,7 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
-    task: Mapped[dict[str, Any]]
+    task: Mapped[dict[str, Any]] = mapped_column(JsonObject)
     request_digest: Mapped[str] = mapped_column(Digest, index=True)
     body_digest: Mapped[str] = mapped_column(Digest)
     # No foreign key: the matrix appears when the job starts, and may be deleted after it ended.
@@ -146,10 +146,10 @@ class Job(Base):
     target: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(Integer)
     event_count: Mapped[int]  # the last event number handed out
-    estimate: Mapped[dict[str, Any] | None]
-    progress: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]
-    result: Mapped[dict[str, Any] | None]
+    estimate: Mapped[dict[str, Any] | None] = mapped_column(JsonObject)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JsonObject)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JsonObject)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JsonObject)
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -206,7 +206,7 @@ class Event(Base):
     )
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     type: Mapped[str] = mapped_column(String(64))
-    data: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any]] = mapped_column(JsonObject)
     created_at: Mapped[datetime]
 
 

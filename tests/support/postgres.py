@@ -48,13 +48,20 @@ class PostgresServer:
                 sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             )
 
-    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+    def clear_database(self, url: str) -> None:
+        """Make a database empty again; several times faster than a new one."""
+        with self._connect(url.rsplit("/", 1)[1]) as connection:
+            connection.execute("SET lock_timeout = '20s'")
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+
+    def _connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user="gramian",
             password=self.password,
-            dbname="postgres",
+            dbname=database,
             autocommit=True,
             connect_timeout=5,
         )

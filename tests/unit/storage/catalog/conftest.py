@@ -17,16 +17,21 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_database(postgres: PostgresServer) -> str:
+    """URL of the database that the tests use one after the other."""
+    return postgres.create_database()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of an empty database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'catalog.sqlite'}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.create_database()
+    url: str = request.getfixturevalue("postgres_database")
     yield url
-    server.drop_database(url)
+    request.getfixturevalue("postgres").clear_database(url)
 
 
 @pytest.fixture
