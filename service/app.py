@@ -31,8 +31,10 @@ from service.jobs.solve import SolveJobs
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
 from service.routes import datasets, jobs, kernels, matrices, ops, zarr
-from service.schemas.common import Problem
-from service.schemas.matrices import SliceOut
+from service.schemas.common import Problem, error_responses
+from service.schemas.datasets import DatasetOut
+from service.schemas.jobs import EstimateOut, JobOut, JobResult
+from service.schemas.matrices import MatrixOut, SliceOut
 from service.settings import ServiceSettings
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
@@ -170,8 +172,12 @@ def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema()
     schemas.setdefault("SliceOut", SliceOut.model_json_schema())
+    for model in (DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut):
+        # FastAPI drops nulls, also from examples, where they are the point.
+        schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+    _describe_validation_errors(document)
     if settings.api_key_sha256:
         components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "An API key."}
@@ -181,3 +187,13 @@ def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
             document["paths"][path]["get"]["security"] = []
     app.openapi_schema = document
     return document
+
+
+def _describe_validation_errors(document: dict[str, Any]) -> None:
+    """FastAPI announces its own 422 wherever there are parameters; ours is a problem document."""
+    expected = error_responses("invalid-request")[422]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                responses["422"] = expected

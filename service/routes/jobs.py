@@ -183,8 +183,20 @@ def get_result(services: ServicesDep, job_id: JobIdPath) -> JobResult:
             " `cancelling`. Ends after the event of the final state.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'event: progress\ndata: {"fraction":0.5,"tiles_done":18}\nid: 7\n\n',
+                    "schema": {
+                        "type": "object",
+                        "description": "One event; `data` is a JSON object as text.",
+                        "properties": {
+                            "id": {"type": "string"},
+                            "event": {"type": "string"},
+                            "data": {"type": "string"},
+                        },
+                    },
+                    "example": {
+                        "id": "7",
+                        "event": "progress",
+                        "data": '{"fraction":0.5,"tiles_done":18}',
+                    },
                 }
             },
         },
@@ -196,22 +208,21 @@ def follow_job(
     services: ServicesDep,
     job_id: JobIdPath,
     last_event_id: Annotated[
-        int | None,
-        Header(ge=0, le=2**62, description="Number of the last event seen; resumes after it."),
-    ] = None,
+        int,
+        Header(ge=0, lt=2**53, description="Number of the last event seen; resumes after it."),
+    ] = 0,
 ) -> Response:
     """All events so far, then new ones as they happen. Browsers and the Python client resume by
     themselves with `Last-Event-ID`."""
     record = services.catalog.get_job(check_job_id(job_id))
-    after = last_event_id or 0
-    if record.ended and not services.catalog.events_after(record.id, after, 1):
+    if record.ended and not services.catalog.events_after(record.id, last_event_id, 1):
         return Response(status_code=204)  # tells EventSource not to reconnect
     settings = services.settings
     stream = job_events(
         services.catalog,
         services.events,
         record.id,
-        after=after,
+        after=last_event_id,
         heartbeat_seconds=settings.heartbeat_seconds,
         retry_milliseconds=1000 * settings.retry_after_seconds,
     )

@@ -85,7 +85,6 @@ def error_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
         entry = by_status.setdefault(
             status,
             {
-                "model": Problem,
                 "description": problem(kind, "")["title"],
                 "content": {
                     PROBLEM_MEDIA_TYPE: {

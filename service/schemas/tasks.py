@@ -107,7 +107,8 @@ class SolveTask(Asked):
     time_limit_seconds: float | None = Field(
         default=None, gt=0, description="CG ends here with the accuracy reached; null: no limit."
     )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Chooses the inducing points.")
+    # 2**53 - 1: the largest integer that every JSON reader keeps exactly.
+    seed: int = Field(default=0, ge=0, lt=2**53, description="Chooses the inducing points.")
     cross: MatrixId | None = Field(
         default=None, description="A sealed cross-Gram (test rows, training columns)."
     )

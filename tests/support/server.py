@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,13 @@ class LiveServer:
 def live_server(settings: ServiceSettings) -> Iterator[LiveServer]:
     """Serve until the block ends; the shutdown is the real one."""
     server = Server(settings, log_level="error")
-    thread = threading.Thread(target=server.run, name="test-server")
+
+    def run() -> None:
+        # uvicorn leaves this way when the application does not start.
+        with suppress(SystemExit):
+            server.run()
+
+    thread = threading.Thread(target=run, name="test-server")
     thread.start()
     try:
         while not server.started:
