@@ -16,7 +16,7 @@ from storage.keys import matrix_id
 def spd(
     rows: int, *, condition: float = 100.0, seed: int = 0, dtype: str = "float32"
 ) -> np.ndarray:
-    """Exactly symmetric, eigenvalues spread geometrically from 1 to `condition` (before rounding)."""
+    """Exactly symmetric; before rounding, eigenvalues geometric from 1 to `condition`."""
     rng = np.random.default_rng(seed)
     q, _ = np.linalg.qr(rng.standard_normal((rows, rows)))
     k = (q * np.geomspace(1.0, condition, rows)) @ q.T

@@ -212,7 +212,7 @@ class BlockOperator:
             except TimeoutError:
                 silent = self._silent(waiting, by_worker, time.monotonic() - started)
                 self._suspects |= silent
-                gone = silent | (set(waiting.values()) - set(self._living()))
+                gone = silent | (set(waiting.values()) - self._known())
                 waiting = {f: w for f, w in waiting.items() if w not in gone}
                 lost |= gone
             except CancelledError:
@@ -252,11 +252,11 @@ class BlockOperator:
         """Addresses of the workers that may be given work, waiting for one if there is none."""
         deadline = time.monotonic() + self._settings.wait_for_workers_seconds
         while True:
-            if self._client.status == "running":
-                known = self._client.scheduler_info(n_workers=-1)["workers"]
-                living = sorted(set(known) - self._suspects)
-                if living:
-                    return living
+            known = self._known()
+            if known <= self._suspects:  # nobody else is left: they may only have been slow
+                self._suspects.clear()
+            if known:
+                return sorted(known - self._suspects)
             if self._should_stop():
                 raise SolveInterrupted
             if time.monotonic() > deadline:
@@ -265,6 +265,12 @@ class BlockOperator:
                     advice="Start workers and submit again; the checkpoint is kept.",
                 )
             time.sleep(POLL_SECONDS)
+
+    def _known(self) -> set[str]:
+        """Addresses that the scheduler has now; none while it cannot be reached."""
+        if self._client.status != "running":
+            return set()
+        return set(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def _reassign(self) -> None:
         living = self._living()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
 from scipy.linalg.blas import dsymv
+from scipy.linalg.lapack import dpocon
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from workers.solves.errors import InvalidSolveError
@@ -52,9 +53,9 @@ def solve_direct(task: DirectTask, check_stop: Callable[[], None] | None = None)
         )
     started = time.monotonic()
     stats = SolveStats(method="cholesky", placement="one worker", applications=1)
-    square = load_square(task.source, check_stop)
+    square, sums = load_square(task.source, check_stop)
     stats.bytes_read = task.source.layout.stored_bytes
-    if not all(np.isfinite(column).all() for column in square.T):  # no m×m mask
+    if not np.isfinite(sums).all():
         return Solution(None, Outcome.NON_FINITE, stats)
     square[np.diag_indices(rows)] += task.ridge
     check_stop()
@@ -67,8 +68,8 @@ def solve_direct(task: DirectTask, check_stop: Callable[[], None] | None = None)
         stats.seconds = time.monotonic() - started
         return Solution(None, Outcome.NOT_POSITIVE_DEFINITE, stats)
     x = cho_solve((factor, True), task.rhs, check_finite=False)
-    pivots = np.diagonal(factor)
-    stats.condition_estimate = float((pivots.max() / pivots.min()) ** 2)
+    reciprocal, _ = dpocon(factor, float(sums.max()) + task.ridge, uplo="L")
+    stats.condition_estimate = float(1 / reciprocal) if reciprocal > 0 else None
     del square, factor
     certificate = true_residual(task.source, x, task.rhs, task.ridge, check_stop)
     stats.applications += 1
@@ -83,17 +84,26 @@ def solve_direct(task: DirectTask, check_stop: Callable[[], None] | None = None)
     return Solution(x, Outcome.CONVERGED if worst <= task.tolerance else Outcome.FLOOR, stats)
 
 
-def load_square(source: TileSource, check_stop: Callable[[], None] = lambda: None) -> Float64:
-    """The lower triangle of a symmetric matrix in a column-major (m, m) float64 array.
+def load_square(
+    source: TileSource, check_stop: Callable[[], None] = lambda: None
+) -> tuple[Float64, Float64]:
+    """The lower triangle of a symmetric matrix, column-major (m, m) float64, and Σ|K[i, :]| (m,).
 
-    Above the diagonal only the diagonal tiles are filled.
+    Above the diagonal only the diagonal tiles are filled. The sums are not finite if an entry is
+    not, and their maximum is the 1-norm.
     """
     rows = source.layout.shape[0]
     square = np.zeros((rows, rows), order="F")
+    sums = np.zeros(rows)
     for tile in tiles_between(source.layout, 0, source.layout.stored_chunks):
         check_stop()
-        square[tile.cols, tile.rows] = source.read(tile).T
-    return square
+        values = source.read(tile).astype(np.float64)
+        square[tile.cols, tile.rows] = values.T
+        np.abs(values, out=values)
+        sums[tile.rows] += values.sum(axis=1)
+        if tile.mirrored:
+            sums[tile.cols] += values.sum(axis=0)
+    return square, sums
 
 
 def true_residual(
@@ -114,7 +124,7 @@ def true_residual(
 def _diagnose(task: DirectTask, check_stop: Callable[[], None]) -> dict[str, float | str]:
     """Smallest eigenvalue of K by Lanczos, and the ridge that it asks for."""
     source, rows = task.source, task.source.layout.shape[0]
-    square = load_square(source, check_stop)
+    square, _ = load_square(source, check_stop)
 
     def multiply(v: Float64) -> Float64:
         check_stop()

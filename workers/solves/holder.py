@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import get_worker
+from distributed import Worker, get_worker
 from numpy.typing import NDArray
 
 from workers.solves.errors import SolveInterrupted
 from workers.solves.products import HeldTiles, Partial, multiply_tiles
 from workers.solves.shares import Share
 from workers.solves.source import TileSource, tiles_between
-from workers.worker_state import worker_state
+
+_ATTRIBUTE = "gramian_solves"  # of the Dask Worker object: lives and dies with it
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,15 @@ def multiply_share(
     return results
 
 
-def release(solve_id: str) -> None:
-    """Drop all that this worker holds for a solve. Runs in a Dask worker (Client.run)."""
-    worker_state().solves.pop(solve_id, None)
+def release(solve_id: str, dask_worker: Worker) -> None:
+    """Drop all that a worker holds for a solve. Called by Client.run, which fills in the worker."""
+    held_solves(dask_worker).pop(solve_id, None)
+
+
+def held_solves(worker: Worker) -> dict[str, HeldSolve]:
+    """What a worker holds, by solve id."""
+    held: dict[str, HeldSolve] = vars(worker).setdefault(_ATTRIBUTE, {})
+    return held
 
 
 def cancellation_check() -> Callable[[], None]:
@@ -89,25 +95,27 @@ def cancellation_check() -> Callable[[], None]:
 
 
 def _enter(solve_id: str, calls: list[ShareCall], idle_seconds: float) -> HeldSolve:
-    solves = worker_state().solves
-    solve: HeldSolve = solves.setdefault(solve_id, HeldSolve())
+    try:
+        worker = get_worker()
+    except ValueError:  # not in a worker: nothing outlives the call
+        return HeldSolve()
+    solves = held_solves(worker)
+    solve = solves.setdefault(solve_id, HeldSolve())
     solve.busy = True
     # A share that moved to another worker is not this one's to keep.
     kept = {call.share.index for call in calls if call.hold}
     for index in set(solve.shares) - kept:
         del solve.shares[index]
-    with contextlib.suppress(ValueError):  # outside a worker nothing outlives the call
-        _watch(get_worker(), solves, solve_id, solve, idle_seconds)
+    _watch(worker, solve_id, solve, idle_seconds)
     return solve
 
 
-def _watch(
-    worker: Any, solves: dict[str, Any], solve_id: str, solve: HeldSolve, idle_seconds: float
-) -> None:
+def _watch(worker: Worker, solve_id: str, solve: HeldSolve, idle_seconds: float) -> None:
     """Free the solve when its coordinator has been silent: it may have been killed."""
     if solve.watched:
         return
     solve.watched = True
+    solves = held_solves(worker)
 
     def look() -> None:
         if solves.get(solve_id) is not solve:

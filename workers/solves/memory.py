@@ -68,8 +68,8 @@ def nystrom_worker_bytes(
 ) -> int:
     """Peak of a worker that folds panels into a triangular factor, or merges two factors.
 
-    LAPACK's QR works on one stacked copy of the old factor and the new rows, in and out; merging
-    holds the two factors it was sent next to the stack.
+    The old factor and the new rows are stacked, copied column-major for LAPACK's QR, and R is
+    copied out of it; merging holds the two factors it was sent next to that.
     """
     width = inducing + rhs
     factor = FLOAT64 * width * width
@@ -77,7 +77,7 @@ def nystrom_worker_bytes(
     stacked = FLOAT64 * (width + tile_rows + max(tile_rows, width)) * width
     kernel = 3 * FLOAT64 * inducing * inducing  # K_SS of both sides, and its Cholesky factor
     tiles = (1 + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
-    return base_bytes + tiles + panel + 2 * stacked + 3 * factor + kernel
+    return base_bytes + tiles + panel + 3 * stacked + 3 * factor + kernel
 
 
 def coordinator_bytes(*, rows: int, rhs: int, workers: int) -> int:

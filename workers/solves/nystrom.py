@@ -26,7 +26,8 @@ from workers.solves.solution import Float64, Outcome, Solution, SolveStats
 from workers.solves.source import TileSource, row_panel
 
 FIRST_JITTER = 1e-12  # × tr(K_SS)/M, added to K_SS before its Cholesky factorisation
-# Entries stored in dtype eps are only known to eps·tr(K)/M, so more jitter than this would show.
+# The most jitter tried: that, or what the rounding of float32 entries can make necessary.
+LAST_JITTER = 1e-10
 LAST_JITTER_EPSILONS = 100.0
 BATCHES_PER_WORKER = 4  # tasks; more give finer progress, each returns one factor
 
@@ -201,7 +202,8 @@ def _root(kernel: Float64, epsilon: float) -> tuple[Float64 | None, float]:
     scale = float(np.trace(kernel)) / m_s
     symmetric = 0.5 * (kernel + kernel.T)
     jitter = FIRST_JITTER * scale
-    while jitter <= LAST_JITTER_EPSILONS * epsilon * scale:
+    last = max(LAST_JITTER, LAST_JITTER_EPSILONS * epsilon) * scale
+    while jitter <= last:
         try:
             return cholesky(symmetric + jitter * np.eye(m_s), check_finite=False), jitter
         except LinAlgError:

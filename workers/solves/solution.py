@@ -89,7 +89,7 @@ class SolveStats:
     predicted_floor: float | None = None  # 0.1·eps·‖K‖·‖x‖/‖b‖, max over columns
     largest_ritz: float | None = None
     smallest_ritz: float | None = None
-    condition_estimate: float | None = None  # lower bound: ratio of extreme Ritz values
+    condition_estimate: float | None = None  # a lower bound, often a few times too low
     seconds: float = 0.0
     placement: str = "local"
     bytes_read: int = 0  # from the store
