@@ -37,6 +37,12 @@ def computed_in_float64(spec: KernelSpec, dtype: DType) -> bool:
     return dtype == "float64" or not all(x.dual().float32_pairs for x in spec.activations)
 
 
+def panel_bytes_per_number(spec: KernelSpec, dtype: DType) -> int:
+    """Bytes that a prepared panel keeps per number of its rows: the rows as given, scaled to
+    unit norm, and centred (inputs.Panel)."""
+    return (4 if dtype == "float32" else 8) + 2 * (8 if computed_in_float64(spec, dtype) else 4)
+
+
 def pair_flops(spec: KernelSpec) -> float:
     """Pointwise operations per entry, the inner product not included."""
     activations = sum(x.dual().flops_per_pair + 3.0 for x in spec.activations)

@@ -77,16 +77,13 @@ R_DOUBLE = (
 )
 
 
-def arc_cosine_pair(w: jax.Array, degree: Degree) -> tuple[jax.Array, jax.Array]:
-    """kappa0(w - 1) and kappa1(w - 1) for w = 1 - |rho| in [0, 1], any shape, dtype of `w`.
+def arc_cosine_pair(t: jax.Array, w: jax.Array, degree: Degree) -> tuple[jax.Array, jax.Array]:
+    """kappa0(w - 1) and kappa1(w - 1)/w for t = sqrt(w), w = 1 - |rho| in [0, 1].
 
-    Relative error 3e-7 (`single`) or 2e-15 (`double`), at every w.
+    Any shape, dtype of `w`. Relative error 3e-7 (`single`) or 2e-15 (`double`), at every w.
     """
-    import jax.numpy as jnp
-
     p, r = (P_SINGLE, R_SINGLE) if degree == "single" else (P_DOUBLE, R_DOUBLE)
-    t = jnp.sqrt(w)
-    return t * _horner([c / math.pi for c in p], w), w * t * _horner(r, w)
+    return t * _horner([c / math.pi for c in p], w), t * _horner(r, w)
 
 
 def _horner(coefficients: list[float] | tuple[float, ...], w: jax.Array) -> jax.Array:

@@ -8,9 +8,9 @@ One file of this package per family of activations holds both. The dual kernels 
 Kernels are carried in normalised form, so that nothing overflows with depth and nothing cancels
 near equal or opposite rows. Per row: the standard deviation s = sqrt(q), float64. Per pair:
 
-    rho = c / (s s'),   w = 1 - |rho|   (w keeps its *relative* accuracy where rho cannot)
+    rho = c / (s s'),   t = sqrt(1 - |rho|)   (t keeps its digits near +-1, where rho cannot)
 
-An activation maps (rho, w) to the same numbers of (E, sqrt(E(q,q)), sqrt(E(q',q'))).
+An activation maps (rho, t) to the same numbers of (E, sqrt(E(q,q)), sqrt(E(q',q'))).
 JAX is imported when a dual is evaluated, not when a spec is read: specs are also read by
 processes that never compute.
 """
@@ -51,13 +51,18 @@ class ActivationModel(CatalogueModel):
 class Correlation(NamedTuple):
     """Normalised covariance of one pair per entry; arrays of one shape and dtype.
 
-    `sign` says what is known of the sign of rho in *every* entry: +1 means rho >= 0, in which
-    case rho = 1 - w and `rho` is not stored (None); 0 means nothing is known.
+    The root is carried, not 1 - |rho|, because kernels with a kink are functions of it and a
+    layer then costs one square root. `rho` is None where it is known to be >= 0 in *every*
+    entry (after ReLU, for example); it is then 1 - root^2.
     """
 
-    w: jax.Array  # 1 - |rho|, in [0, 1], relative accuracy
-    rho: jax.Array | None  # in [-1, 1]; None when rho >= 0 everywhere
-    sign: int = 0
+    root: jax.Array  # sqrt(1 - |rho|), in [0, 1], relative accuracy
+    rho: jax.Array | None  # in [-1, 1]; None: rho >= 0 everywhere
+
+    @property
+    def w(self) -> jax.Array:
+        """1 - |rho|, in [0, 1], relative accuracy."""
+        return self.root * self.root
 
     def signed(self) -> jax.Array:
         """rho in [-1, 1], absolute accuracy of one rounding."""

@@ -103,16 +103,18 @@ class ErfDual:
         # For zero variances phi is linear: E/sqrt(EE') -> rho and the derivative factor -> 1.
         live = norm > 0
         derivative = jnp.where(live, root * inverse_norm / root_d, 1)
-        magnitude = root * (1 - w)  # 2 B |c|
+        # 2 B |c|; rho itself keeps its digits near 0, where 1 - w loses them.
+        magnitude = root * (1 - w if pairs.rho is None else jnp.abs(pairs.rho))
         angle = jnp.arctan2(magnitude, root_d)  # of |rho|
         size = angle * inverse_norm
         w_near = self._near_one(t1, t2, gap, root_d, magnitude, scale1, scale2) * inverse_norm
         w_new = jnp.where(live, jnp.clip(jnp.where(size > 0.75, w_near, 1 - size), 0, 1), w)
-        if pairs.sign > 0:
-            return DualPair(Correlation(w_new, None, 1), derivative)
-        rho = pairs.signed()
-        signed_angle = jnp.arctan2(root * rho, root_d) * inverse_norm
-        return DualPair(Correlation(w_new, jnp.where(live, signed_angle, rho), 0), derivative)
+        root_new = jnp.sqrt(w_new)
+        rho = pairs.rho
+        if rho is None:
+            return DualPair(Correlation(root_new, None), derivative)
+        rho_new = jnp.where(live, jnp.copysign(size, rho), rho)
+        return DualPair(Correlation(root_new, rho_new), derivative)
 
     @staticmethod
     def _near_one(

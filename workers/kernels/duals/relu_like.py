@@ -6,8 +6,8 @@ kappa0, kappa1 of Cho & Saul 2009 (Kernel Methods for Deep Learning, eqs. 3-6):
     E/e    = kappa1(rho) - gamma kappa1(-rho)        (kappa1(rho) - kappa1(-rho) = rho)
     Edot/e = kappa0(rho) + gamma kappa0(-rho)        (kappa0(rho) + kappa0(-rho) = 1)
 
-Everything is written in w = 1 - |rho| with kappa1(rho) = max(rho, 0) + g(w), g(w) = w sqrt(w) R(w)
-and kappa0(-|rho|) = sqrt(w) P(w)/pi, so that no step subtracts nearly equal numbers: neither
+Everything is written in t = sqrt(1 - |rho|), w = t^2, with kappa1(rho) = max(rho, 0) + g,
+g = w t R(w) and kappa0(-|rho|) = t P(w)/pi, so that no step subtracts nearly equal numbers: neither
 near rho = 1 (where kappa0 has infinite slope) nor near rho = -1 (where E vanishes as w^1.5).
 """
 
@@ -114,14 +114,32 @@ class ReluLikeDual:
 
     @property
     def gain(self) -> float:
-        """E[phi(z)^2] for z ~ N(0, 1), computed without overflow: returned as a square root."""
+        """sqrt(E[phi(z)^2]) for z ~ N(0, 1)."""
         return math.hypot(self.positive, self.negative) / math.sqrt(2)
+
+    def _relative_slopes(self) -> tuple[float, float, float]:
+        """Slopes divided by the larger one, and the sum of their squares: exact for |x| and x."""
+        largest = max(abs(self.positive), abs(self.negative))
+        a, b = self.positive / largest, self.negative / largest
+        return a, b, a * a + b * b
 
     @property
     def gamma(self) -> float:
         """2ab/(a^2 + b^2) in [-1, 1]: 0 for ReLU, 1 for linear, -1 for |x|."""
-        norm = math.hypot(self.positive, self.negative)
-        return 2 * (self.positive / norm) * (self.negative / norm)
+        a, b, norm = self._relative_slopes()
+        return 2 * a * b / norm
+
+    @property
+    def bend(self) -> float:
+        """1 - gamma, with relative accuracy."""
+        a, b, norm = self._relative_slopes()
+        return (a - b) ** 2 / norm
+
+    @property
+    def lift(self) -> float:
+        """1 + gamma, with relative accuracy."""
+        a, b, norm = self._relative_slopes()
+        return (a + b) ** 2 / norm
 
     @property
     def linear(self) -> bool:
@@ -131,7 +149,7 @@ class ReluLikeDual:
     def flops_per_pair(self) -> float:
         if self.linear:
             return 0.0
-        return 34.0 if self.gamma <= 0 else 46.0
+        return 32.0 if self.gamma <= 0 else 46.0
 
     def deviation(self, s: jax.Array) -> jax.Array:
         return s * self.gain
@@ -148,29 +166,23 @@ class ReluLikeDual:
 
         if self.linear:
             return DualPair(pairs, None)
-        gamma = self.gamma
-        w = pairs.w
-        acute, g = arc_cosine_pair(w, degree)  # kappa0(-|rho|), kappa1(-|rho|)
-        if pairs.sign > 0:
-            derivative = 1 - (1 - gamma) * acute
-            return DualPair(Correlation(w - (1 - gamma) * g, None, 1), derivative)
-        rho = pairs.signed()
-        positive = rho >= 0
-        derivative = jnp.where(positive, 1 - (1 - gamma) * acute, gamma + (1 - gamma) * acute)
-        w_positive = w - (1 - gamma) * g
-        rho_negative = (1 - gamma) * g - gamma * (1 - w)
+        gamma, bend = self.gamma, self.bend
+        t, w = pairs.root, pairs.w
+        acute, kappa = arc_cosine_pair(t, w, degree)
+        acute = bend * acute  # of kappa0(-|rho|)
+        kappa = bend * kappa  # of kappa1(-|rho|)/w
+        if pairs.rho is None:
+            return DualPair(Correlation(t * jnp.sqrt(1 - kappa), None), 1 - acute)
+        positive = pairs.rho >= 0
+        derivative = jnp.where(positive, 1 - acute, gamma + acute)
+        g = w * kappa
         if gamma <= 0:  # E >= 0 for every pair
-            w_new = jnp.where(positive, w_positive, 1 - rho_negative)
-            return DualPair(Correlation(w_new, None, 1), derivative)
-        # Where rho < 0 and E < 0: 1 + E/e = (1-gamma)(1+g) + gamma w, a sum of positive terms.
-        w_negative = jnp.where(
-            rho_negative >= 0, 1 - rho_negative, (1 - gamma) * (1 + g) + gamma * w
-        )
-        return DualPair(
-            Correlation(
-                jnp.where(positive, w_positive, w_negative),
-                jnp.where(positive, 1 - w_positive, rho_negative),
-                0,
-            ),
-            derivative,
-        )
+            below = self.lift - gamma * w - g  # 1 - E/e where rho < 0
+            w_new = jnp.where(positive, w - g, below)
+            return DualPair(Correlation(jnp.sqrt(w_new), None), derivative)
+        rho_negative = g - gamma * (1 - w)  # E/e where rho < 0
+        above = bend + g + gamma * w  # 1 + E/e there: a sum of positive terms
+        w_negative = jnp.where(rho_negative >= 0, 1 - rho_negative, above)
+        w_new = jnp.where(positive, w - g, w_negative)
+        rho_new = jnp.where(positive, 1 - (w - g), rho_negative)
+        return DualPair(Correlation(jnp.sqrt(w_new), rho_new), derivative)

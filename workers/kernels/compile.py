@@ -1,0 +1,212 @@
+"""Compiled kernels: what tile tasks and library users call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from workers.kernels.errors import InvalidInputsError, KernelRangeError
+from workers.kernels.inputs import Panel, folded_correlation, prepare_panel
+from workers.kernels.program import build_program
+from workers.kernels.recursion import BlockResult, evaluate_pairs
+from workers.kernels.spec import KernelSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OUTPUTS = ("nngp", "ntk")
+
+DEFAULT_BLOCK_ROWS = 512
+"""Rows of a compute block: the unit of compilation and of bitwise reproducibility."""
+
+ROW_MULTIPLE = 64
+"""Block edges are multiples of this."""
+
+
+# The same for every kernel, so compiled once per process and shape rather than once per kernel.
+_prepare = jax.jit(prepare_panel, static_argnames=("single",))
+_correlate = jax.jit(folded_correlation, static_argnames=("symmetric",))
+
+
+class CompiledKernel:
+    """NNGP and NTK of one network as functions of arrays.
+
+    Instances hold jitted functions, which are compiled on first use for each shape; they pickle
+    as their spec and may be shared between threads.
+    """
+
+    def __init__(self, spec: KernelSpec) -> None:
+        self.spec = spec
+        self._evaluate = jax.jit(
+            self._evaluate_pairs, static_argnames=("features", "symmetric", "outputs", "dtype")
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledKernel, (self.spec,)
+
+    def __call__(
+        self,
+        x1: NDArray[Any],
+        x2: NDArray[Any] | None = None,
+        *,
+        outputs: tuple[str, ...] = OUTPUTS,
+        block_rows: int = DEFAULT_BLOCK_ROWS,
+    ) -> dict[str, NDArray[Any]]:
+        """Kernel matrices between the rows of `x1` (n1, d) and `x2` (n2, d), by blocks.
+
+        Samples of more than one dimension are flattened. `x2=None` means x1: the results are
+        then exactly symmetric. Returns {"nngp": (n1, n2), "ntk": (n1, n2)} in the dtype of x1,
+        float32 or float64. Peak memory is the results plus a few blocks and the prepared rows.
+
+        Raises InvalidInputsError (shape, dtype, non-finite entries) and KernelRangeError.
+        """
+        left = _checked_rows(x1, "x1")
+        right = left if x2 is None else _checked_rows(x2, "x2")
+        if left.dtype != right.dtype or left.shape[1] != right.shape[1]:
+            raise InvalidInputsError(
+                f"x1 holds {left.dtype} samples of {left.shape[1]} numbers, "
+                f"x2 {right.dtype} samples of {right.shape[1]}.",
+                advice="Give both sides the same dtype and the same number of features.",
+            )
+        block_rows = min(block_rows, _round_up(max(len(left), len(right))))
+        panels1 = self._panels(left, block_rows)
+        panels2 = panels1 if x2 is None else self._panels(right, block_rows)
+        result = {name: np.empty((len(left), len(right)), left.dtype) for name in outputs}
+        for i, panel1 in enumerate(panels1):
+            for j, panel2 in enumerate(panels2):
+                if x2 is None and j < i:
+                    continue
+                block = self._run(panel1, panel2, x2 is None and i == j, outputs, left.dtype)
+                rows = slice(i * block_rows, min((i + 1) * block_rows, len(left)))
+                columns = slice(j * block_rows, min((j + 1) * block_rows, len(right)))
+                for name, values in block.items():
+                    clipped = values[: rows.stop - rows.start, : columns.stop - columns.start]
+                    result[name][rows, columns] = clipped
+                    if x2 is None and i != j:
+                        result[name][columns, rows] = clipped.T
+        return result
+
+    def panel(self, x: NDArray[Any], *, block_rows: int = DEFAULT_BLOCK_ROWS) -> Panel:
+        """The rows of `x` (n <= block_rows, d), padded with zero rows and prepared for `block`.
+
+        A panel may be used with any other panel of the same kernel, dtype and width: tile tasks
+        prepare each panel once. Takes about four times the bytes of the padded rows.
+        """
+        padded = np.zeros((block_rows, x.shape[1]), x.dtype)
+        padded[: len(x)] = x
+        with jax.enable_x64(True):
+            panel: Panel = _prepare(padded, single=self._single(x.dtype))
+        return panel
+
+    def block(
+        self,
+        x1: NDArray[Any] | Panel,
+        x2: NDArray[Any] | Panel,
+        *,
+        symmetric: bool,
+        outputs: tuple[str, ...] = OUTPUTS,
+        block_rows: int = DEFAULT_BLOCK_ROWS,
+    ) -> dict[str, NDArray[Any]]:
+        """One compute block of fixed shape, for tile tasks.
+
+        `x1` (n1 <= block_rows, d) and `x2` are rows, or panels made of them. `symmetric`: both
+        are the same rows. Rows are trusted to be finite. The result is clipped to (n1, n2) for
+        rows and covers (block_rows, block_rows) for panels.
+
+        Raises KernelRangeError if a value does not fit the dtype.
+        """
+        n1 = block_rows if isinstance(x1, Panel) else len(x1)
+        n2 = block_rows if isinstance(x2, Panel) else len(x2)
+        left = x1 if isinstance(x1, Panel) else self.panel(x1, block_rows=block_rows)
+        if symmetric:
+            right = left
+        else:
+            right = x2 if isinstance(x2, Panel) else self.panel(x2, block_rows=block_rows)
+        dtype = np.dtype(left.rows.values.dtype)
+        values = self._run(left, right, symmetric, outputs, dtype)
+        return {name: value[:n1, :n2] for name, value in values.items()}
+
+    def _single(self, dtype: np.dtype[Any]) -> bool:
+        """Whether pairs are carried in float32."""
+        return dtype == np.float32 and all(x.dual().float32_pairs for x in self.spec.activations)
+
+    def _panels(self, x: NDArray[Any], block_rows: int) -> list[Panel]:
+        return [
+            self.panel(x[start : start + block_rows], block_rows=block_rows)
+            for start in range(0, len(x), block_rows)
+        ]
+
+    def _evaluate_pairs(
+        self,
+        folded: jax.Array,
+        length1: jax.Array,
+        length2: jax.Array,
+        *,
+        features: int,
+        symmetric: bool,
+        outputs: tuple[str, ...],
+        dtype: str,
+    ) -> BlockResult:
+        return evaluate_pairs(
+            build_program(self.spec, features),
+            folded,
+            length1,
+            length2,
+            features=features,
+            symmetric=symmetric,
+            outputs=outputs,
+            dtype=dtype,
+        )
+
+    def _run(
+        self,
+        left: Panel,
+        right: Panel,
+        symmetric: bool,
+        outputs: tuple[str, ...],
+        dtype: np.dtype[Any],
+    ) -> dict[str, NDArray[Any]]:
+        with jax.enable_x64(True):
+            result = self._evaluate(
+                _correlate(left, right, symmetric=symmetric),
+                left.length,
+                right.length,
+                features=left.unit.shape[1],
+                symmetric=symmetric,
+                outputs=outputs,
+                dtype=dtype.name,
+            )
+        largest = float(result.largest)
+        if not largest <= np.finfo(dtype).max:
+            raise KernelRangeError(
+                f"The kernel of these rows reaches {largest:.3g}, which {dtype.name} cannot hold.",
+                advice="Use smaller w_std or b_std, fewer layers, normalised inputs, or float64.",
+                largest=repr(largest),
+            )
+        return {name: np.asarray(value) for name, value in result.outputs.items()}
+
+
+def _round_up(rows: int) -> int:
+    return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def _checked_rows(x: NDArray[Any], name: str) -> NDArray[Any]:
+    """`x` as a 2-d array of finite float32 or float64."""
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise InvalidInputsError(
+            f"{name} holds {x.dtype}; kernels take float32 or float64.",
+            advice=f"Convert it: {name}.astype('float32').",
+        )
+    if x.ndim < 2 or 0 in x.shape:
+        raise InvalidInputsError(
+            f"{name} has shape {x.shape}; kernels take samples along the first axis, (n, d).",
+            advice="Give at least one sample of at least one number.",
+        )
+    if not np.isfinite(x).all():
+        raise InvalidInputsError(
+            f"{name} has NaN or infinite entries.", advice="Remove or replace those samples."
+        )
+    return x.reshape(len(x), -1)
