@@ -132,7 +132,8 @@ class _Run:
             if should_stop():
                 return True
             self._fill_window()
-            for future in self._wait_for_ended():
+            future = self._next_ended()
+            if future is not None:
                 self._take(future)
         return False
 
@@ -146,7 +147,8 @@ class _Run:
                 # Nothing can be running; what is queued must not start later.
                 self.client.cancel(list(self.in_flight))
                 self.in_flight.clear()
-            for future in self._wait_for_ended():
+            future = self._next_ended()
+            if future is not None:
                 # The outcome is decided; a further failure must not hide the first one.
                 with suppress(GramianError):
                     self._take(future)
@@ -164,13 +166,11 @@ class _Run:
             self.in_flight[future] = batch
             future.add_done_callback(self.ended.put)
 
-    def _wait_for_ended(self) -> list[Future[BatchResult]]:
-        ended = []
-        with suppress(queue.Empty):
-            ended.append(self.ended.get(timeout=_POLL_SECONDS))
-            while True:
-                ended.append(self.ended.get_nowait())
-        return ended
+    def _next_ended(self) -> Future[BatchResult] | None:
+        try:
+            return self.ended.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            return None
 
     def _take(self, future: Future[BatchResult]) -> None:
         tiles = self.in_flight.pop(future, None)

@@ -36,20 +36,22 @@ def gram_task_memory(
     itemsize: int,
     outputs: int,
     block_bytes: int,
+    panel_bytes_per_number: int,
     panel_cache_bytes: int,
     base_bytes: int,
 ) -> TaskMemory:
     """Peak bytes of a worker that computes (tile_rows, tile_rows) tiles of `outputs` arrays.
 
-    Two panels of `tile_rows` samples with `features` numbers are in use at a time. They are read
-    in the data set's dtype (`data_itemsize`) and converted to the kernel's, so each may exist
-    twice for a moment; the cache keeps at least those two whatever its limit.
+    A tile uses two panels of `tile_rows` samples with `features` numbers; the cache keeps at least
+    those two whatever its limit. While one more is prepared, its rows exist as they are stored
+    (`data_itemsize`), in the kernel's dtype, and prepared (`panel_bytes_per_number`).
     """
     chunk = tile_rows**2 * itemsize
-    panel = tile_rows * features * max(itemsize, data_itemsize)
+    numbers = tile_rows * features
     return TaskMemory(
         base=base_bytes,
-        panels=max(panel_cache_bytes, 2 * panel) + 2 * panel,
+        panels=max(panel_cache_bytes, 2 * numbers * panel_bytes_per_number)
+        + numbers * (data_itemsize + itemsize + panel_bytes_per_number),
         # Every output's tile, plus the padded encoded chunk and the buffer that is written.
         tiles=outputs * chunk + 2 * chunk,
         blocks=block_bytes,

@@ -23,6 +23,8 @@ from storage.datasets import DatasetInfo
 from storage.digest import tile_digest
 from storage.errors import CorruptChunkError, GramianError, MissingChunkError
 from storage.format import MatrixManifest
+from workers.kernels import cost
+from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
 from workers.worker_state import WorkerState, worker_state
 
@@ -150,27 +152,27 @@ def _compute_tile(
     rows, cols = task.plan.extent(tile)
     layout = task.manifest.arrays[0]
     on_diagonal = layout.symmetric and tile[0] == tile[1]
-    x1 = _panel(task.x1, rows, layout.dtype, blobs, state)
-    x2 = x1 if on_diagonal else _panel(task.x2 or task.x1, cols, layout.dtype, blobs, state)
+    x1 = _panel(task, task.x1, rows, kernel, blobs, state)
+    x2 = x1 if on_diagonal else _panel(task, task.x2 or task.x1, cols, kernel, blobs, state)
     names = tuple(array.name for array in task.manifest.arrays)
-    values = {name: np.empty((len(x1), len(x2)), layout.dtype) for name in names}
+    values = {name: np.empty((x1.rows, x2.rows), layout.dtype) for name in names}
     step = task.manifest.block_rows
-    for r in range(0, len(x1), step):
+    for r, left in enumerate(x1.blocks):
         # In a diagonal tile only blocks on and above the diagonal are computed, exactly those
         # that a smaller tile size would compute; the others are their transposes.
-        for c in range(r if on_diagonal else 0, len(x2), step):
+        for c, right in enumerate(x2.blocks):
+            if on_diagonal and c < r:
+                continue
             check_stop()
             block = kernel.block(
-                x1[r : r + step],
-                x2[c : c + step],
-                symmetric=on_diagonal and r == c,
-                outputs=names,
-                block_rows=step,
+                left, right, symmetric=on_diagonal and r == c, outputs=names, block_rows=step
             )
+            here = (slice(r * step, (r + 1) * step), slice(c * step, (c + 1) * step))
             for name in names:
-                values[name][r : r + step, c : c + step] = block[name]
+                target = values[name][here]
+                target[...] = block[name][: target.shape[0], : target.shape[1]]
                 if on_diagonal and r != c:
-                    values[name][c : c + step, r : r + step] = block[name].T
+                    values[name][here[::-1]] = target.T
     return values
 
 
@@ -184,15 +186,29 @@ def _compiled(task: GramTask, state: WorkerState) -> Any:
 
 
 def _panel(
-    info: DatasetInfo, rows: slice, dtype: str, blobs: BlobStore, state: WorkerState
-) -> NDArray[np.floating]:
-    """Samples `rows` as a (rows, features) array of the kernel's dtype."""
+    task: GramTask,
+    info: DatasetInfo,
+    rows: slice,
+    kernel: Any,
+    blobs: BlobStore,
+    state: WorkerState,
+) -> PreparedPanel:
+    """Samples `rows` in the kernel's dtype, prepared block by block."""
+    dtype = task.manifest.arrays[0].dtype
+    step = task.manifest.block_rows
 
-    def read() -> NDArray[np.floating]:
+    def read() -> PreparedPanel:
         samples = datasets.read_rows(blobs, info, rows.start, rows.stop)
-        return np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=dtype)
+        flat = np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=dtype)
+        blocks = tuple(
+            kernel.panel(flat[start : start + step], block_rows=step)
+            for start in range(0, len(flat), step)
+        )
+        per_number = cost.panel_bytes_per_number(kernel.spec, dtype)
+        return PreparedPanel(len(flat), blocks, len(blocks) * step * flat.shape[1] * per_number)
 
-    return state.panels.get((info.id, rows.start, rows.stop, dtype), read)
+    key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)
+    return state.panels.get(key, read)
 
 
 def _record(
