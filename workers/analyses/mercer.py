@@ -113,13 +113,18 @@ def sphere_spectrum(
         )
     default = max(_SMALLEST_PANELS, -(-k_max // _DEGREES_PER_PANEL))
     count = panels if panels is not None else default
-    if count < 2 or count * _PANEL_NODES < 4 * (k_max + 1):
+    if count < 2 or count * _PANEL_NODES < 2 * (k_max + 1):
         raise InvalidAnalysisError(
             f"{count} panels of {_PANEL_NODES} nodes do not resolve degree {k_max}.",
             advice=f"Use at least {default} panels.",
         )
-    fine = _quadrature(kernel, dimension, k_max, count)
-    coarse = _quadrature(kernel, dimension, k_max, count // 2)
+    rules = [_rule(count), _rule(count // 2)]
+    # One evaluation: kernels of the language are compiled anew for every number of rows.
+    values = _evaluate(kernel, np.concatenate([angles for angles, _ in rules]))
+    fine, coarse = (
+        _project(part, *rule, dimension, k_max)
+        for part, rule in zip(np.split(values, [count * _PANEL_NODES]), rules, strict=True)
+    )
     return MercerSpectrum(dimension, fine, multiplicities(dimension, k_max), _error(fine, coarse))
 
 
@@ -164,18 +169,28 @@ def _error(fine: Floats, coarse: Floats) -> float:
     return max(float(np.max(np.abs(fine - coarse))), rounding)
 
 
-def _quadrature(kernel: AngleKernel, dimension: int, k_max: int, panels: int) -> Floats:
-    short_nodes, short_weights = special.roots_legendre(_PANEL_NODES)
+def _rule(panels: int) -> tuple[Floats, Floats]:
+    """Angles in (0, pi) and weights, (panels * _PANEL_NODES,) each."""
+    nodes, weights = special.roots_legendre(_PANEL_NODES)
     half_width = 0.5 * math.pi / panels
     middles = half_width * (1 + 2 * np.arange(panels))
-    angles = (middles[:, None] + half_width * short_nodes).ravel()
-    weights = np.tile(half_width * short_weights, panels)
+    return (middles[:, None] + half_width * nodes).ravel(), np.tile(half_width * weights, panels)
+
+
+def _project(
+    kernel_values: Floats, angles: Floats, weights: Floats, dimension: int, k_max: int
+) -> Floats:
+    """lambda_0..lambda_k_max from the kernel's values at the angles of a rule."""
     # |S^(p-2)|/|S^(p-1)| = Gamma(p/2)/(sqrt(pi) Gamma((p-1)/2)).
     log_ratio = special.gammaln(dimension / 2) - special.gammaln((dimension - 1) / 2)
     measure = weights * np.sin(angles) ** (dimension - 2)
-    weighted = math.exp(log_ratio) / math.sqrt(math.pi) * measure * _evaluate(kernel, angles)
-    t = np.cos(angles)
+    weighted = math.exp(log_ratio) / math.sqrt(math.pi) * measure * kernel_values
     values = np.empty(k_max + 1)
+    if dimension == 2:  # P_k(cos t) = cos kt, where the recurrence would lose k^2 roundings
+        for k in range(k_max + 1):
+            values[k] = weighted @ np.cos(k * angles)
+        return values
+    t = np.cos(angles)
     before, current = np.ones_like(t), t
     values[0] = np.sum(weighted)
     for k in range(1, k_max + 1):

@@ -1,7 +1,7 @@
 """Kernels of very deep fully connected and residual networks on a few inputs, in float64.
 
-The recursions of workers/kernels, run for any number of layers in the distance w = 1 - |rho|:
-at depth 10^6 on the edge of chaos 1 - rho is 1e-11, which a recursion in rho would have lost.
+The recursions of workers/kernels, run for any number of layers in the root of 1 - |rho|: at
+depth 10^6 on the edge of chaos 1 - rho is 1e-11, which a recursion in rho would have lost.
 Depth L counts affine layers (Hayou et al.): L = 1 is a linear model, L - 1 hidden layers.
 """
 
@@ -102,20 +102,20 @@ def deep_kernels(
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         s = jnp.hypot(weighted, b_std)
         new, above = affine_pairs(dual, ntk, sides(weighted / s, b_std / s), None)
-        return s, new.w, new.signed(), jnp.asarray(above)
+        return s, new.root, new.signed(), jnp.asarray(above)
 
     def layer(
         _: int, state: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        s, w, rho, ntk = state
+        s, root, rho, ntk = state
         column, row = (None, None) if phi.homogeneous else (s[:, None], s[None, :])
-        out = phi.dual.pair(Correlation(w, rho, 0), column, row, degree="double")
+        out = phi.dual.pair(Correlation(root, rho), column, row, degree="double")
         return affine(w_std * phi.dual.deviation(s), out, ntk)
 
     with jax.enable_x64(True):
-        lengths, w, rho = (jnp.asarray(a) for a in _input_correlation(given))
-        start = DualPair(Correlation(w, rho, 0), None)
-        state = affine(w_std * lengths, start, jnp.zeros_like(w))
+        lengths, root, rho = (jnp.asarray(a) for a in _input_correlation(given))
+        inputs = DualPair(Correlation(root, rho), None)
+        state = affine(w_std * lengths, inputs, jnp.zeros_like(rho))
         first = np.asarray(state[0]) ** 2
         advance = jax.jit(lambda count, state: lax.fori_loop(0, count, layer, state))
         nngp, ntk, distance = [], [], []
@@ -148,21 +148,22 @@ def deep_residual_kernels(
     def layer(
         _: int, state: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        w, rho, ntk = state
-        out = phi.dual.pair(Correlation(w, rho, 0), None, None, degree="double")
+        root, rho, ntk = state
+        out = phi.dual.pair(Correlation(root, rho), None, None, degree="double")
         after, derivative = out.correlation, out.derivative
         signed = after.signed()
-        below = shortcut * _below(w, rho) + branch * _below(after.w, signed)
+        below = shortcut * _below(root, rho) + branch * _below(after.root, signed)
         new = shortcut * rho + branch * signed
-        above = shortcut * _below(w, -rho) + branch * _below(after.w, -signed)
+        above = shortcut * _below(root, -rho) + branch * _below(after.root, -signed)
+        apart = jnp.sqrt(jnp.where(new >= 0, below, above))
         slope = branch if derivative is None else branch * derivative
-        return jnp.where(new >= 0, below, above), new, ntk * (shortcut + slope) + branch * signed
+        return apart, new, ntk * (shortcut + slope) + branch * signed
 
     with jax.enable_x64(True):
-        lengths, w, rho = _input_correlation(rows / np.sqrt(rows.shape[1]))
+        lengths, root, rho = _input_correlation(rows / np.sqrt(rows.shape[1]))
         first = (w_std * lengths) ** 2
         scale = np.sqrt(np.outer(first, first))
-        state = (jnp.asarray(w), jnp.asarray(rho), jnp.asarray(rho))
+        state = (jnp.asarray(root), jnp.asarray(rho), jnp.asarray(rho))
         advance = jax.jit(lambda count, state: lax.fori_loop(0, count, layer, state))
         nngp, ntk, distance = [], [], []
         for count in np.diff(depths, prepend=1):
@@ -184,15 +185,15 @@ def residual_growth(phi: Moments, w_std: float) -> float:
     return 1 + w_std**2 * float(phi.second(np.ones(1))[0])
 
 
-def _below(w: jax.Array, rho: jax.Array) -> jax.Array:
-    """1 - rho from w = 1 - |rho|."""
+def _below(root: jax.Array, rho: jax.Array) -> jax.Array:
+    """1 - rho from root = sqrt(1 - |rho|)."""
     import jax.numpy as jnp
 
-    return jnp.where(rho >= 0, w, 1 - rho)
+    return jnp.where(rho >= 0, root * root, 1 - rho)
 
 
 def _input_correlation(x: Floats) -> tuple[Floats, Floats, Floats]:
-    """Lengths (m,), and w = 1 - |rho| and rho (m, m) from differences of unit rows, not from
+    """Lengths (m,), and sqrt(1 - |rho|) and rho (m, m) from differences of unit rows, not from
     their products: relative accuracy at small angles."""
     lengths = np.linalg.norm(x, axis=1)
     unit = x / lengths[:, None]
@@ -201,7 +202,7 @@ def _input_correlation(x: Floats) -> tuple[Floats, Floats, Floats]:
     near = below <= above
     w = np.minimum(np.where(near, below, above), 1.0)
     rho = np.where(near, 1 - w, w - 1)
-    return lengths, w, rho
+    return lengths, np.sqrt(w), rho
 
 
 def _checked(

@@ -115,7 +115,7 @@ class Moments:
         def function(deviation: float, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
             column = gamma[:, None]
             s = None if self.homogeneous else jnp.full((1, 1), deviation)
-            pairs = Correlation(jnp.minimum(column, 2 - column), 1 - column, 0)
+            pairs = Correlation(jnp.sqrt(jnp.minimum(column, 2 - column)), 1 - column)
             out = self.dual.pair(pairs, s, s, degree="double")
             signed = out.correlation.signed()
             distance = jnp.where(signed >= 0, out.correlation.w, 1 - signed)

@@ -8,8 +8,8 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-from support.oracle import oracle
 
+from support.oracle import oracle
 from workers.analyses.errors import InvalidAnalysisError
 from workers.kernels import InvalidKernelError
 from workers.kernels.registry import catalogue
