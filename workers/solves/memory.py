@@ -10,8 +10,8 @@ from workers.memory import WORKER_BASE_BYTES
 from workers.solves.products import COLUMN_MULTIPLE, READ_AHEAD_TILES, STRIP_ROWS
 
 FLOAT64 = 8
-# A tile being read exists as file bytes, decoded values and, once multiplied, an XLA copy.
-COPIES_OF_A_TILE = 3
+# A tile in use exists as file bytes, decoded values and an XLA copy; the allocator keeps one more.
+COPIES_OF_A_TILE = 4
 SOLVER_BLOCKS = 14  # (m, k) float64 blocks alive in block_cg, scipy's QR and a checkpoint included
 
 
