@@ -66,6 +66,7 @@ class JobBar:
         )
         self._label = label
         self._task: TaskID = self._progress.add_task(label, total=1.0, numbers="")
+        self._numbers = ""
         self.state = "queued"
 
     def __enter__(self) -> Self:
@@ -88,9 +89,11 @@ class JobBar:
                 self._progress.update(self._task, completed=1.0, description=self._label)
         elif event_type == "progress":
             phase = data.get("phase")
+            # The last phases of a job have no numbers of their own: those of the work stay.
+            self._numbers = numbers_text(data) or self._numbers
             self._progress.update(
                 self._task,
                 completed=float(data.get("fraction") or 0.0),
                 description=f"{self._label} ({phase})" if phase else self._label,
-                numbers=numbers_text(data),
+                numbers=self._numbers,
             )

@@ -172,8 +172,8 @@ def _print_estimate(console: Console, client: Client, task: dict[str, Any]) -> N
     console.print(
         f"estimate: {estimate['tiles']} tiles of {estimate['tile_rows']} rows, "
         f"{bytes_text(estimate['bytes_written'])} to write, at most "
-        f"{bytes_text(estimate['peak_bytes_per_worker'])} per worker, about "
-        f"{seconds_text(estimate['seconds'])}"
+        f"{bytes_text(estimate['peak_bytes_per_worker'])} per worker, "
+        f"{seconds_text(estimate['seconds'])} of computing"
     )
     if answer["refusal"] is not None:
         refusal = answer["refusal"]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "service.cli", "demo", "--train", "600", "--test", "200"]
 
 
@@ -34,6 +36,7 @@ def _left_running(data_dir: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(600)
 def test_the_whole_flow_and_again_over_what_is_stored(tmp_path: Path):
     first = _demo(tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr

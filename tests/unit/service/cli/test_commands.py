@@ -199,17 +199,18 @@ def test_ctrl_c_while_watching_leaves_the_job_and_says_how_to_come_back(
     assert f"gramian watch {JOB}" in result.output
 
 
-def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     seen: list[Any] = []
 
-    def refuse(self: Client, job_id: str) -> Job:
-        seen.append(self._headers)
+    def unreachable(url: str, api_key: str | None = None) -> Client:
+        seen.append((url, api_key))
         raise ServiceUnreachableError("away")
 
-    monkeypatch.setattr(Client, "job", refuse)
+    monkeypatch.setattr("service.client.Client", unreachable)
     monkeypatch.setenv("GRAMIAN_API_KEY", "gk_1")
-    _run("status", JOB)
-    assert seen == [{"Authorization": "Bearer gk_1"}]
+    monkeypatch.setenv("GRAMIAN_URL", "http://there:1")
+    assert _run("status", JOB).exit_code == ExitCode.UNREACHABLE
+    assert seen == [("http://there:1", "gk_1")]
 
 
 def test_kernel_flags():

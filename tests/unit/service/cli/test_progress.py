@@ -58,7 +58,9 @@ def test_the_bar_follows_the_events_and_ignores_unknown_ones():
     assert "gram (computing)" in frame
     assert "25 %" in frame
     assert "1/4 tiles" in frame
-    state, frame = _shown(*events, ("state", {"state": "succeeded"}))
+    done = ("progress", {"phase": "done", "fraction": 1.0})
+    state, frame = _shown(*events, done, ("state", {"state": "succeeded"}))
     assert state == "succeeded"
+    assert "1/4 tiles" in frame
     assert "100 %" in frame
     assert "computing" not in frame
