@@ -31,6 +31,9 @@ class ServiceSettings(BaseSettings):
     data_dir: Path = Path("gramian-data")
     # Empty: SQLite inside data_dir. A PostgreSQL URL makes the catalog shared and remote.
     catalog_url: str = ""
+    # Compiled XLA programs of the embedded workers, kept between runs: a kernel costs seconds to
+    # compile and milliseconds to load. None: a folder inside data_dir.
+    compilation_cache_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0: the system chooses one
 

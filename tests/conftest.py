@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from distributed import Client
 
 from storage.blobs import BlobStore, open_blobs
 from workers.cluster import ClusterSettings, connect, start_local
+
+# Examples that start I/O or compile are slow the first time; whether a test hangs is judged by
+# pytest's timeout, not by hypothesis' deadline per example.
+hypothesis.settings.register_profile("gramian", deadline=None)
+hypothesis.settings.load_profile("gramian")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """One folder of compiled kernels for every process that any test starts."""
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("xla")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAMIAN_COMPILATION_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -19,24 +35,26 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture(scope="session")
-def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def shared_client(
+    tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path
+) -> Iterator[Client]:
     """A client of a two-process cluster that tests must leave unharmed."""
     settings = ClusterSettings(
         n_workers=2,
         scratch_dir=tmp_path_factory.mktemp("dask"),
-        compilation_cache_dir=tmp_path_factory.mktemp("xla"),
+        compilation_cache_dir=compilation_cache,
     )
     with start_local(settings) as cluster, connect(settings, cluster) as client:
         yield client
 
 
 @pytest.fixture
-def own_client(tmp_path: Path) -> Iterator[Client]:
+def own_client(tmp_path: Path, compilation_cache: Path) -> Iterator[Client]:
     """A client of a two-process cluster of the test's own, to do violence to."""
     settings = ClusterSettings(
         n_workers=2,
         scratch_dir=tmp_path / "dask",
-        compilation_cache_dir=tmp_path / "xla",
+        compilation_cache_dir=compilation_cache,
     )
     with start_local(settings) as cluster, connect(settings, cluster) as client:
         yield client

@@ -37,7 +37,9 @@ class Compute:
             n_workers=settings.n_workers,
             worker_memory_limit_bytes=settings.worker_memory_limit_bytes,
             scratch_dir=settings.data_dir.resolve() / "dask",
-            compilation_cache_dir=settings.data_dir.resolve() / "xla-cache",
+            compilation_cache_dir=(
+                settings.compilation_cache_dir or settings.data_dir / "xla-cache"
+            ).resolve(),
             connect_timeout_seconds=settings.cluster_start_seconds,
         )
         self._cluster: LocalCluster | None = None

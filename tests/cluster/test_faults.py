@@ -71,13 +71,13 @@ def test_killed_workers_cost_only_what_was_in_flight(
 
 
 def test_a_killed_scheduler_is_waited_for_and_only_missing_tiles_are_sent_again(
-    tmp_path: Path, blobs: BlobStore, quiet_digests: dict[str, str]
+    tmp_path: Path, blobs: BlobStore, quiet_digests: dict[str, str], compilation_cache: Path
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"tcp://127.0.0.1:{port}"
-    processes = Processes(address, tmp_path)
+    processes = Processes(address, tmp_path, compilation_cache)
     try:
         processes.start_scheduler()
         processes.start_worker()
@@ -107,9 +107,10 @@ def test_a_killed_scheduler_is_waited_for_and_only_missing_tiles_are_sent_again(
 class Processes:
     """A scheduler and a worker as processes of their own."""
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, compilation_cache: Path) -> None:
         self.address = address
         self.folder = folder
+        self.environment = os.environ | worker_environment(compilation_cache)
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start_scheduler(self) -> None:
@@ -126,7 +127,7 @@ class Processes:
         self.running.append(
             subprocess.Popen(
                 [sys.executable, "-m", "dask", *command],
-                env=os.environ | worker_environment(),
+                env=self.environment,
                 start_new_session=True,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -42,6 +42,7 @@ def peak_bytes(client: Client) -> int:
 )
 def test_measured_peak_is_at_most_the_projection(
     tmp_path: Path,
+    compilation_cache: Path,
     blobs: BlobStore,
     rows: int,
     features: int,
@@ -61,7 +62,9 @@ def test_measured_peak_is_at_most_the_projection(
         worker_base_bytes=WORKER_BASE_BYTES,
         measured_seconds_per_pair=None,
     )
-    settings = ClusterSettings(n_workers=1, scratch_dir=tmp_path / "dask")
+    settings = ClusterSettings(
+        n_workers=1, scratch_dir=tmp_path / "dask", compilation_cache_dir=compilation_cache
+    )
     with start_local(settings) as cluster, connect(settings, cluster) as client:
         Run(task).go(client)
         measured = peak_bytes(client)
