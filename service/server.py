@@ -7,7 +7,9 @@ ends only when its job does. So the streams are told at the beginning of the shu
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -42,6 +44,16 @@ class Server(uvicorn.Server):
         """The port that is listened on: chosen by the system when the setting is 0."""
         port: int = self.servers[0].sockets[0].getsockname()[1]
         return port
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first signal begins an orderly shutdown, a second SIGINT cuts it short.
+
+        uvicorn would also raise the signal again at the end, so that an orderly stop would look
+        to a supervisor like a process that was killed.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._events.close()

@@ -109,6 +109,7 @@ class ServiceProcess:
     """A service in a process of its own, to be killed and started again on the same data."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -1,0 +1,65 @@
+"""SIGKILL in the middle of a job, start again on the same folder: same digest, no tile twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.client import Client
+from support.server import ServiceProcess
+
+pytestmark = pytest.mark.cluster
+
+KERNEL = {"preset": "fc", "depth": 3}
+ROWS = 2500
+
+
+def data() -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((ROWS, 12)).astype(np.float32)
+
+
+def submit(client: Client, tile_rows: int) -> str:
+    train = client.upload(data()).id
+    return client.gram(KERNEL, train, tile_rows=tile_rows).id
+
+
+def tiles_done(client: Client, job_id: str, at_least: int) -> int:
+    """Watch until this many tiles are reported."""
+    for event in client.watch(job_id):
+        if event.type == "progress" and event.data["tiles_done"] >= at_least:
+            return int(event.data["tiles_done"])
+    raise AssertionError("the job ended before it could be disturbed")
+
+
+def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
+    service = ServiceProcess(
+        tmp_path, compute_block_rows=64, event_throttle_seconds=0.0, batch_seconds=0.1
+    )
+    with service:
+        service.start()
+        with service.client() as client:
+            job = submit(client, tile_rows=64)
+            seen = tiles_done(client, job, 100)
+            service.kill()
+            service.start()
+            # An orderly stop is a restart like any other.
+            more = tiles_done(client, job, seen + 50)
+            assert service.stop() == 0
+            service.start()
+            ended = client.wait(job)
+            assert ended.state == "succeeded", ended.error
+            assert ended.document["attempts"] == 3
+            summary = client.result(job)["summary"]
+            assert summary["computed_tiles"] <= summary["tiles"] - more
+            numbers = [event.id for event in client.watch(job)]
+            assert numbers == list(range(1, len(numbers) + 1))
+            # The same matrix anew, undisturbed and in other tiles.
+            client.delete_matrix(str(ended.matrix))
+            quiet = submit(client, tile_rows=256)
+            assert quiet != job
+            assert client.wait(quiet).state == "succeeded"
+            undisturbed = client.result(quiet)["summary"]
+            assert undisturbed["digest"] == summary["digest"]
+            assert undisturbed["computed_tiles"] == undisturbed["tiles"] < summary["tiles"]
