@@ -62,19 +62,25 @@ class Compute:
             on_connected()
             return
         self._connector = threading.Thread(
-            target=self._connect, args=(on_connected,), name="gramian-connect", daemon=True
+            target=self._watch, args=(on_connected,), name="gramian-connect", daemon=True
         )
         self._connector.start()
 
     def client(self) -> Client:
         """The connected client. Raises ClusterUnavailableError while there is none."""
-        if self._client is None:
+        client = self._client
+        if client is None or not self.connected():
             where = self._settings.scheduler_address or "the embedded cluster"
             raise ClusterUnavailableError(
                 f"No Dask scheduler answers at {where}.",
                 advice="The service keeps trying; see /readyz.",
             )
-        return self._client
+        return client
+
+    def connected(self) -> bool:
+        """Whether the client may still be used: a lost one reconnects for a while by itself, and
+        is closed for good when the scheduler stays away longer."""
+        return self._client is not None and self._client.status != "closed"
 
     def workers(self) -> int:
         """Workers that could compute now; 0 without a scheduler."""
@@ -104,15 +110,17 @@ class Compute:
         if self._cluster is not None:
             self._cluster.close(timeout=10)
 
-    def _connect(self, on_connected: Callable[[], None]) -> None:
+    def _watch(self, on_connected: Callable[[], None]) -> None:
+        """Connect, and connect anew when Dask has given a lost scheduler up."""
         level = logging.WARNING
         while not self._closing.is_set():
-            try:
-                self._client = connect(self._cluster_settings)
-            except ClusterUnavailableError as error:
-                logger.log(level, "%s Trying again until it does.", error)
-                level = logging.DEBUG  # once is enough; /readyz tells the rest
-                self._closing.wait(self._settings.cluster_retry_seconds)
-            else:
-                on_connected()
-                return
+            if not self.connected():
+                try:
+                    self._client = connect(self._cluster_settings)
+                except ClusterUnavailableError as error:
+                    logger.log(level, "%s Trying again until it does.", error)
+                    level = logging.DEBUG  # once is enough; /readyz tells the rest
+                else:
+                    level = logging.WARNING
+                    on_connected()
+            self._closing.wait(self._settings.cluster_retry_seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from service.jobs.compute import Compute
 from service.settings import ServiceSettings
@@ -18,3 +19,6 @@ class JobContext:
     catalog: Catalog
     blobs: BlobStore
     compute: Compute
+    # Held while something is published under an id or deleted by it, in store and catalog: so a
+    # deletion never takes away what somebody has just put there again.
+    names: threading.Lock = field(default_factory=threading.Lock)

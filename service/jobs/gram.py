@@ -23,6 +23,7 @@ from storage.digest import array_digest
 from storage.errors import NotFoundError
 from storage.format import MatrixManifest
 from workers.driver import DriverSettings, run_gram
+from workers.errors import ClusterUnavailableError
 from workers.estimate import Estimate, estimate_gram, rate_key, seconds_per_pair_model
 from workers.gram import TileLimits, gram_dtype, plan_gram, request_digest
 from workers.kernels.registry import preset_entry
@@ -69,8 +70,13 @@ class GramJobs:
         estimate = _estimate(context, spec, x1, manifest)
         progress = _TileProgress(context.catalog, reporter, manifest, _stored(context, manifest))
         reporter.report(progress.snapshot(), force=True)
+        client = context.compute.client()
+
+        def interrupted() -> bool:
+            return should_stop() or client.status == "closed"
+
         outcome = run_gram(
-            context.compute.client(),
+            client,
             TileTask(
                 store_url=context.blobs.url,
                 manifest=manifest,
@@ -82,7 +88,7 @@ class GramJobs:
             ),
             stored=progress.stored,
             on_results=progress.on_results,
-            should_stop=should_stop,
+            should_stop=interrupted,
             seconds_per_tile=estimate.seconds_per_tile,
             settings=DriverSettings(
                 batch_seconds=context.settings.batch_seconds,
@@ -92,6 +98,11 @@ class GramJobs:
         progress.record_rate(rate_key(spec, x1.features, manifest))
         if outcome.stopped:
             reporter.flush()
+            if not should_stop():
+                raise ClusterUnavailableError(
+                    "The scheduler stayed away, so the connection was given up.",
+                    advice="The job goes on when a scheduler answers again.",
+                )
             return None
         reporter.report(progress.snapshot(phase="sealing"), force=True)
         digest = seal(context, manifest)

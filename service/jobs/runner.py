@@ -187,20 +187,22 @@ class Runner:
 
     def _begin_matrix(self, job: JobRecord, kind: JobKind) -> MatrixManifest:
         """The manifest of the job's matrix, created in store and catalog if it is not there."""
-        manifest = stored_manifest(self._context, job.matrix_id) if job.matrix_id else None
-        if manifest is None:
-            manifest = kind.plan(self._context, job.task).manifest
-        if manifest.id != job.matrix_id:
-            raise ConflictError(
-                f"Job {job.id} was planned for {job.matrix_id}, but would now build {manifest.id}.",
-                advice="A setting that determines values, such as compute_block_rows, has changed"
-                " since; submit the request again.",
-            )
-        # Plain JSON: the catalog compares it with what it read back.
-        document = json.loads(json.dumps(manifest.to_json()))
-        self._context.catalog.add_matrix(manifest.id, manifest.kind, document)
-        matrices.create(self._context.blobs, manifest)
-        return manifest
+        with self._context.names:
+            manifest = stored_manifest(self._context, job.matrix_id) if job.matrix_id else None
+            if manifest is None:
+                manifest = kind.plan(self._context, job.task).manifest
+            if manifest.id != job.matrix_id:
+                raise ConflictError(
+                    f"Job {job.id} was planned for matrix {job.matrix_id}, but would now build"
+                    f" {manifest.id}.",
+                    advice="A setting that determines values, such as compute_block_rows, has"
+                    " changed since; submit the request again.",
+                )
+            # Plain JSON: the catalog compares it with what it read back.
+            document = json.loads(json.dumps(manifest.to_json()))
+            self._context.catalog.add_matrix(manifest.id, manifest.kind, document)
+            matrices.create(self._context.blobs, manifest)
+            return manifest
 
     def _fail(
         self,

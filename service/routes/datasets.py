@@ -121,8 +121,9 @@ def get_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> DatasetOut:
 )
 def delete_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> None:
     """Refused while an open job or a stored matrix depends on it."""
-    services.catalog.delete_dataset(check_dataset_id(dataset_id))
-    datasets.delete(services.blobs, dataset_id)
+    with services.context.names:
+        services.catalog.delete_dataset(check_dataset_id(dataset_id))
+        datasets.delete(services.blobs, dataset_id)
 
 
 def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[DatasetRecord, bool]:
@@ -160,11 +161,17 @@ def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[Datase
             )
         arrays |= found
     _check_space(services, sum(array.nbytes for array in arrays.values()))
-    info = datasets.ingest(services.blobs, arrays["x"], arrays.get("y"), limits=limits)
-    try:
-        return services.catalog.get_dataset(info.id), False
-    except NotFoundError:
-        return services.catalog.add_dataset(info.to_json(), name), True
+    while True:
+        info = datasets.ingest(services.blobs, arrays["x"], arrays.get("y"), limits=limits)
+        with services.context.names:
+            try:
+                datasets.load_info(services.blobs, info.id)
+            except NotFoundError:
+                continue  # the same content was deleted while it came in again
+            try:
+                return services.catalog.get_dataset(info.id), False
+            except NotFoundError:
+                return services.catalog.add_dataset(info.to_json(), name), True
 
 
 def _check_space(services: Services, needed: int) -> None:

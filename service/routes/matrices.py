@@ -62,8 +62,9 @@ def delete_matrix(services: ServicesDep, matrix_id: MatrixIdPath) -> None:
     """Refused while an open job builds or reads it."""
     # The catalog first: it decides, under a lock, whether anybody still needs the matrix. Bytes
     # that a crash leaves behind are found again when the same matrix is asked for.
-    services.catalog.delete_matrix(check_matrix_id(matrix_id))
-    matrices.delete(services.blobs, matrix_id)
+    with services.context.names:
+        services.catalog.delete_matrix(check_matrix_id(matrix_id))
+        matrices.delete(services.blobs, matrix_id)
 
 
 @router.get(

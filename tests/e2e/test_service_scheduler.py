@@ -1,0 +1,97 @@
+"""A scheduler that is away for longer than Dask waits: jobs stay, and go on when it is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.server import free_port, live_server, offline_settings
+from workers.cluster import worker_environment
+
+pytestmark = pytest.mark.cluster
+
+
+class Cluster:
+    """A scheduler and one worker, as processes that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        self._run("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        self._run(
+            "worker",
+            self.address,
+            *("--nthreads", "1", "--no-dashboard", "--local-directory", str(self._folder)),
+        )
+
+    def kill(self) -> None:
+        for process in self._processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
+        self._processes.clear()
+
+    def _run(self, *command: str) -> None:
+        cache = os.environ.get("GRAMIAN_COMPILATION_CACHE_DIR")
+        self._processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "dask", *command],
+                env=os.environ | worker_environment(Path(cache) if cache else None),
+                start_new_session=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    processes = Cluster(tmp_path / "dask")
+    yield processes
+    processes.kill()
+
+
+def test_jobs_outlive_a_scheduler_that_stays_away(tmp_path: Path, cluster: Cluster) -> None:
+    settings = offline_settings(
+        tmp_path,
+        scheduler_address=cluster.address,
+        cluster_start_seconds=3.0,  # after this Dask closes a client that lost its scheduler
+        cluster_retry_seconds=0.2,
+        compute_block_rows=64,
+        batch_seconds=0.1,
+        event_throttle_seconds=0.0,
+    )
+    with live_server(settings) as server, server.client() as client:
+        data = np.random.default_rng(0).standard_normal((2000, 10)).astype(np.float32)
+        job = client.gram({"preset": "fc", "depth": 3}, client.upload(data).id, tile_rows=64)
+        assert not client.ready()["checks"]["scheduler"]["ok"]
+        assert client.job(job.id).state == "queued"
+        cluster.start()
+        events = client.watch(job.id)
+        seen = next(e.data["tiles_done"] for e in events if e.data.get("tiles_done", 0) > 50)
+        lost = server.services.compute.client()
+        cluster.kill()
+        for _ in range(600):
+            if lost.status == "closed":
+                break
+            client.about()  # the service answers meanwhile
+            time.sleep(0.05)
+        assert lost.status == "closed"
+        assert client.job(job.id).state == "running"
+        cluster.start()
+        ended = client.wait(job.id, timeout_seconds=120)
+        assert ended.state == "succeeded", ended.error
+        assert server.services.compute.client() is not lost
+        summary = client.result(job.id)["summary"]
+        assert summary["computed_tiles"] <= summary["tiles"] - seen
