@@ -88,9 +88,13 @@ def run_solve(
     except SolveInterrupted:
         arrays, scores = {}, {}
         solution = Solution(None, Outcome.CANCELLED, SolveStats(method=run.method or "none"))
+    run.forget_checkpoint(solution.outcome)
     summary = run.summary(solution, scores)
     summary["total_seconds"] = time.monotonic() - started
     return SolveOutcome(solution.outcome, arrays, summary)
+
+
+_RESUMABLE = frozenset({Outcome.CANCELLED, Outcome.MAX_APPLICATIONS, Outcome.TIME_LIMIT})
 
 
 @dataclass
@@ -109,6 +113,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.warnings: list[str] = []
+        self._keeper: _CheckpointKeeper | None = None
+
+    def forget_checkpoint(self, outcome: Outcome) -> None:
+        """Called when nothing is left to do; a solve that can go on keeps its checkpoint."""
+        if self._keeper is not None and outcome not in _RESUMABLE:
+            self._keeper.forget()
 
     @property
     def workers(self) -> int:
@@ -259,9 +269,9 @@ class _Run:
     def _cg(self) -> Solution:
         p, request = self.prepared, self.prepared.request
         operator = self._operator(p.source, p.rhs.shape[1], request.placement)
-        keeper = _CheckpointKeeper(self, request)
+        keeper = self._keeper = _CheckpointKeeper(self, request)
         try:
-            solution = block_cg(
+            return block_cg(
                 operator,
                 p.rhs,
                 ridge=self.ridge,
@@ -274,13 +284,11 @@ class _Run:
                 on_iteration=keeper.iterated,
                 should_stop=self.should_stop,
             )
-        except BaseException:
-            keeper.save()
-            raise
         finally:
-            operator.close()
-        keeper.settle(solution.outcome)
-        return solution
+            try:
+                keeper.save()  # also when converged: the predictions may yet be interrupted
+            finally:
+                operator.close()
 
     def _operator(self, source: TileSource, rhs: int, requested: RequestedPlacement) -> Operator:
         layout = source.layout
@@ -366,10 +374,6 @@ class _CheckpointKeeper:
             checkpoint.save(self._run.blobs, self._key, self._system, self._state)
             self._saved = time.monotonic()
 
-    def settle(self, outcome: Outcome) -> None:
-        """Keep what can be continued; forget what is finished."""
-        resumable = (Outcome.CANCELLED, Outcome.MAX_APPLICATIONS, Outcome.TIME_LIMIT)
-        if outcome in resumable:
-            self.save()
-        elif self._key is not None:
+    def forget(self) -> None:
+        if self._key is not None:
             self._run.blobs.delete(self._key)

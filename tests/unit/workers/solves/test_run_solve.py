@@ -167,6 +167,33 @@ def test_cancelled_solve_resumes_to_the_very_same_answer(blobs: BlobStore) -> No
     np.testing.assert_array_equal(resumed.arrays["dual"], whole.arrays["dual"])
 
 
+def test_solve_interrupted_while_predicting_is_not_done_again(blobs: BlobStore) -> None:
+    k, cross, labels, _ = kernel_like(120, 10)
+    request = SolveRequest(
+        sealed(blobs, k),
+        "ntk",
+        labels,
+        ridge=0.1,
+        method="cg",
+        cross_matrix_id=sealed(blobs, cross, symmetric=False),
+        checkpoint_id="job-d",
+    )
+    phases: list[str] = []
+    cancelled = run_solve(
+        None,
+        request,
+        store_url=blobs.url,
+        on_progress=lambda progress: phases.append(progress["phase"]),
+        should_stop=lambda: "predict" in phases,
+    )
+    assert cancelled.outcome is Outcome.CANCELLED
+    resumed = run_solve(None, request, store_url=blobs.url)
+    stats = resumed.summary["stats"]
+    assert stats["resumed_at"] == stats["iterations"] > 0  # no iteration was needed
+    assert resumed.arrays["predictions"].shape == (10, 3)
+    assert blobs.size("solves/job-d/checkpoint") is None
+
+
 def test_checkpoint_of_another_system_is_not_used(blobs: BlobStore) -> None:
     k, y = spd(120, condition=1e4), np.random.default_rng(0).standard_normal((120, 2))
     matrix = sealed(blobs, k)
