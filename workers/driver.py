@@ -52,6 +52,9 @@ class GramOutcome:
     tile_seconds: float  # summed over workers
 
 
+ComputeBatch = Callable[[GramTask, tuple[Tile, ...]], BatchResult]
+
+
 class _Counts:
     def __init__(self) -> None:
         self.computed = 0
@@ -74,12 +77,13 @@ def run_gram(
     should_stop: Callable[[], bool],
     seconds_per_tile: float,
     settings: DriverSettings,
+    compute: ComputeBatch = compute_batch,
 ) -> GramOutcome:
     """Compute all tiles of `task.manifest` that `stored` (grid-shaped booleans) does not name.
 
     Blocking; call it from a thread. `on_results` gets each batch's finished tiles as they arrive,
     also when the run later fails. Returns after the last running batch has ended, on success, on
-    a stop request and on failure alike.
+    a stop request and on failure alike. `compute` is what runs in the workers.
 
     Raises TileFailedError, NonFiniteKernelError or WorkerMemoryError; the finished tiles are kept.
     """
@@ -91,7 +95,7 @@ def run_gram(
         max_batch_tiles=settings.max_batch_tiles,
         max_attempts=settings.max_attempts,
     )
-    run = _Run(client, task, schedule, on_results, settings)
+    run = _Run(client, task, schedule, on_results, settings, compute)
     start = time.perf_counter()
     try:
         stopped = run.loop(should_stop)
@@ -114,12 +118,14 @@ class _Run:
         schedule: TileSchedule,
         on_results: Callable[[list[TileResult]], None],
         settings: DriverSettings,
+        compute: ComputeBatch,
     ) -> None:
         self.client = client
         self.task = task
         self.schedule = schedule
         self.on_results = on_results
         self.settings = settings
+        self.compute = compute
         self.counts = _Counts()
         self.in_flight: dict[Future[BatchResult], tuple[Tile, ...]] = {}
         self.ended: queue.SimpleQueue[Future[BatchResult]] = queue.SimpleQueue()
@@ -162,7 +168,7 @@ class _Run:
             batch = self.schedule.next_batch(self._workers)
             if not batch:
                 return
-            future = self.client.submit(compute_batch, self.task, batch, pure=False)
+            future = self.client.submit(self.compute, self.task, batch, pure=False)
             self.in_flight[future] = batch
             future.add_done_callback(self.ended.put)
 

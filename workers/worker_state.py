@@ -1,4 +1,4 @@
-"""What a Dask worker process keeps between tasks: panels, compiled kernels, solver shares.
+"""What a Dask worker process keeps between tile tasks: prepared panels and compiled kernels.
 
 The state hangs on the Worker object, so it lives and dies with the worker and needs no plugin to
 be registered (a registered plugin would be forgotten with a restarted scheduler). Outside a
@@ -22,7 +22,6 @@ class WorkerState:
     def __init__(self) -> None:
         self.panels = PanelCache(limit_bytes=0)
         self.kernels: dict[str, Any] = {}  # kernel digest -> CompiledKernel
-        self.solves: dict[str, Any] = {}  # solve id -> the tiles this worker holds
 
 
 def worker_state() -> WorkerState:
