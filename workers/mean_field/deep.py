@@ -108,7 +108,7 @@ def deep_kernels(
         _: int, state: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         s, root, rho, ntk = state
-        column, row = (None, None) if phi.homogeneous else (s[:, None], s[None, :])
+        column, row = (None, None) if phi.dual.homogeneous else (s[:, None], s[None, :])
         out = phi.dual.pair(Correlation(root, rho), column, row, degree="double")
         return affine(w_std * phi.dual.deviation(s), out, ntk)
 

@@ -72,7 +72,7 @@ def edge_of_chaos(
     roots = all_roots(lambda q: 1 - 1 / phi.ratio(q) - b_std**2 / q, within)
     points = [_critical(phi, b_std, root) for root in roots]
     notes = []
-    if b_std == 0 and phi.second(np.zeros(1))[0] == 0:
+    if b_std == 0 and phi.linear_at_origin:
         points.insert(0, _critical(phi, b_std, 0.0))
         notes.append("At variance 0 the edge is reached only as the variance decays to 0.")
     if not points:

@@ -8,10 +8,10 @@ elasticity(q) = d ln second / d ln q
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 SMALLEST_VARIANCE = 1e-20
 """Stands for q = 0 in ratios of two quantities that vanish there."""
 
+BATCH = 64
+"""Numbers per call of a compiled function: one shape, one compilation."""
+
 _HALF_WIDTH = 0.25
 """Half the interval of ln q over which `elasticity` differentiates."""
 
@@ -45,23 +48,38 @@ class Moments:
     name: str
     dual: Dual
 
-    @property
+    @cached_property
     def homogeneous(self) -> bool:
-        """Whether phi(a x) = a phi(x) for a > 0: then `second` is proportional to q."""
-        return self.dual.homogeneous
+        """Whether phi(a x) = a phi(x) for a > 0: then `second` is proportional to q. (The dual's
+        own attribute is true for every power of a, as it concerns normalised pairs.)"""
+        return self.dual.homogeneous and abs(float(self.elasticity(np.ones(1))[0]) - 1) < 1e-9
+
+    @cached_property
+    def linear_at_origin(self) -> bool:
+        """Whether phi(x) is asymptotically proportional to x at 0, as tanh is and cos is not."""
+        return abs(float(self.ratio(np.zeros(1))[0]) - 1) < 1e-6
 
     def second(self, q: Floats) -> Floats:
         """E[phi(sqrt(q) z)^2]."""
-        return np.asarray(self._evaluate(self._deviation, q) ** 2)
+        return np.asarray(self._evaluate(self._maps.deviation, q) ** 2)
 
     def ratio(self, q: Floats) -> Floats:
         """q E[phi'^2] / E[phi^2]; `q` is raised to SMALLEST_VARIANCE."""
-        return self._evaluate(self._derivative, np.maximum(np.asarray(q, float), SMALLEST_VARIANCE))
+        raised = np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
+        return self._evaluate(self._maps.derivative, raised)
 
     def slope(self, q: Floats) -> Floats:
-        """E[phi'(sqrt(q) z)^2]; `q` is raised to SMALLEST_VARIANCE."""
-        raised = np.maximum(np.asarray(q, float), SMALLEST_VARIANCE)
-        return np.asarray(self.ratio(raised) * self.second(raised) / raised)
+        """E[phi'(sqrt(q) z)^2]; at q = 0 its limit."""
+        variances = np.asarray(q, float)
+        zero = variances == 0
+        safe = np.where(zero, 1.0, variances)
+        inside = self.ratio(safe) * self.second(safe) / safe
+        if not np.any(zero):
+            return np.asarray(inside)
+        # A power series in sqrt(q), with kinks too; phi itself may be rounded at tiny arguments.
+        root = np.linspace(0.1, 1, 8)
+        series = np.polynomial.polynomial.polyfit(root, self.slope((0.02 * root) ** 2), 7)
+        return np.asarray(np.where(zero, series[0], inside))
 
     def elasticity(self, q: Floats) -> Floats:
         """d ln E[phi^2] / d ln q, by differentiating a Chebyshev interpolant; 1e-13 absolute."""
@@ -79,53 +97,61 @@ class Moments:
 
     def pair_step(self, variance: float, gamma: Floats) -> tuple[Floats, Floats]:
         """1 - E(c)/E(1) and q Edot(c)/E(1) for pairs of variance q > 0 at 1 - c = `gamma` (n,)."""
-        import jax
+        deviation = math.sqrt(variance)
+        pair = self._maps.pair
+        both = _in_batches(lambda part: np.stack(pair(deviation, part)), gamma)
+        return both[0], both[1]
 
-        with jax.enable_x64(True):
-            distance, derivative = self._pair(math.sqrt(variance), np.asarray(gamma, float))
-            return np.asarray(distance), np.asarray(derivative)
+    @property
+    def _maps(self) -> _CompiledMaps:
+        return _compiled(cast("Hashable", self.dual))
 
-    def _evaluate(self, function: Callable[[jax.Array], jax.Array], q: Floats) -> Floats:
-        import jax
-
+    def _evaluate(self, function: Callable[[Floats], jax.Array], q: Floats) -> Floats:
         variances = np.asarray(q, float)
-        with jax.enable_x64(True):
-            values = function(np.sqrt(variances).ravel())
-            return np.asarray(values, dtype=np.float64).reshape(variances.shape)
+        return _in_batches(function, np.sqrt(variances).ravel()).reshape(variances.shape)
 
-    # Compiled once per object: root finding calls them hundreds of times.
 
-    @cached_property
-    def _deviation(self) -> Callable[[jax.Array], jax.Array]:
-        import jax
+class _CompiledMaps(NamedTuple):
+    """A dual's functions, compiled for BATCH numbers at a time."""
 
-        return jax.jit(self.dual.deviation)
+    deviation: Callable[[Floats], jax.Array]
+    derivative: Callable[[Floats], jax.Array]
+    pair: Callable[[float, Floats], tuple[jax.Array, jax.Array]]
 
-    @cached_property
-    def _derivative(self) -> Callable[[jax.Array], jax.Array]:
-        import jax
 
-        return jax.jit(self.dual.variance_derivative)
+@lru_cache(maxsize=32)
+def _compiled(dual: Any) -> _CompiledMaps:
+    """Compiled once per activation: quadratures take seconds to compile, and root finding calls
+    them hundreds of times."""
+    import jax
+    import jax.numpy as jnp
 
-    @cached_property
-    def _pair(self) -> Callable[[float, Floats], tuple[jax.Array, jax.Array]]:
-        import jax
-        import jax.numpy as jnp
+    def pair(deviation: float, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        column = gamma[:, None]
+        s = None if dual.homogeneous else jnp.full((1, 1), deviation)
+        pairs = Correlation(jnp.sqrt(jnp.minimum(column, 2 - column)), 1 - column)
+        out = dual.pair(pairs, s, s, degree="double")
+        signed = out.correlation.signed()
+        distance = jnp.where(signed >= 0, out.correlation.w, 1 - signed)
+        derivative = jnp.ones_like(column) if out.derivative is None else out.derivative
+        return (
+            jnp.broadcast_to(distance, column.shape)[:, 0],
+            jnp.broadcast_to(derivative, column.shape)[:, 0],
+        )
 
-        def function(deviation: float, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
-            column = gamma[:, None]
-            s = None if self.homogeneous else jnp.full((1, 1), deviation)
-            pairs = Correlation(jnp.sqrt(jnp.minimum(column, 2 - column)), 1 - column)
-            out = self.dual.pair(pairs, s, s, degree="double")
-            signed = out.correlation.signed()
-            distance = jnp.where(signed >= 0, out.correlation.w, 1 - signed)
-            derivative = jnp.ones_like(column) if out.derivative is None else out.derivative
-            return (
-                jnp.broadcast_to(distance, column.shape)[:, 0],
-                jnp.broadcast_to(derivative, column.shape)[:, 0],
-            )
+    return _CompiledMaps(jax.jit(dual.deviation), jax.jit(dual.variance_derivative), jax.jit(pair))
 
-        return jax.jit(function)
+
+def _in_batches(function: Callable[[Floats], Any], values: Floats) -> Floats:
+    """`function` of `values` (n,), float64, always called with BATCH numbers; the last axis of
+    its result is that of `values`."""
+    import jax
+
+    flat = np.asarray(values, float)
+    padded = np.pad(flat, (0, -len(flat) % BATCH), mode="edge")
+    with jax.enable_x64(True):
+        parts = [np.asarray(function(part)) for part in padded.reshape(-1, BATCH)]
+    return np.concatenate(parts, axis=-1)[..., : len(flat)]
 
 
 def moments(activation: str | dict[str, Any] | ActivationModel) -> Moments:

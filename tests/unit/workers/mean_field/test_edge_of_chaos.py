@@ -12,6 +12,8 @@ import pytest
 from support.oracle import oracle
 from workers.analyses.errors import InvalidAnalysisError
 from workers.kernels import InvalidKernelError
+from workers.kernels.duals.base import ActivationModel
+from workers.kernels.duals.powers import RectifiedPower, Sign, Step
 from workers.kernels.registry import catalogue
 from workers.mean_field.edge_of_chaos import edge_at_variance, edge_of_chaos
 from workers.mean_field.roots import Search, all_roots
@@ -118,10 +120,10 @@ def test_unknown_activation() -> None:
         edge_of_chaos("swoosh", 0.1)
 
 
-@pytest.mark.parametrize("name", sorted({"sign", "step"} & registered()))
-def test_activations_without_a_derivative_kernel(name: str) -> None:
+@pytest.mark.parametrize("model", [Sign(fn="sign"), Step(fn="step")])
+def test_activations_without_a_derivative_kernel(model: ActivationModel) -> None:
     with pytest.raises(InvalidAnalysisError, match="chi and the NTK do not exist"):
-        edge_of_chaos(name, 0.1)
+        edge_of_chaos(model, 0.1)
 
 
 def test_two_roots_between_neighbouring_scan_points_are_found() -> None:
@@ -139,3 +141,13 @@ def test_noise_around_zero_is_no_root() -> None:
         lambda q: np.where(q < 1, noise.uniform(-1e-13, 1e-13, len(q)), (q - 7) * (q > 2)), search
     )
     assert tail == (pytest.approx(7, rel=1e-14),)
+
+
+def test_powers_other_than_one_are_not_taken_for_homogeneous() -> None:
+    """relu(x)^2: V(q) = b^2 + w^2 (3/2) q^2 has critical points at q = 4 b^2, with V' = 3/2."""
+    point = edge_of_chaos(RectifiedPower(fn="rectified_power", power=2), 0.2)
+    assert [p.stability for p in point.points] == ["unstable"]
+    assert point.points[0].variance == pytest.approx(0.16, rel=1e-12)
+    assert point.points[0].variance_slope == pytest.approx(1.5, rel=1e-12)
+    assert "unstable" in point.notes[0]
+    assert edge_of_chaos(RectifiedPower(fn="rectified_power", power=2), 0.0).points == ()
