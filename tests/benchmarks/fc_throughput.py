@@ -6,6 +6,7 @@ python tests/benchmarks/fc_throughput.py --peer-python .venv-nt/bin/python
 from __future__ import annotations
 
 import argparse
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
 
     peer = given.peer_python
-    if peer is not None and not peer.is_file():
+    if peer is not None and not _has_peer(peer):
         print("neural-tangents is not installed: the comparison goes on without it")
         peer = None
     document: dict[str, Any] = {"host": host()}
@@ -39,6 +40,14 @@ def main() -> None:
     print(_service_table(document["service"]), flush=True)
     for path in write_results("fc", document, _page(document)):
         print(f"written: {path}")
+
+
+def _has_peer(python: Path) -> bool:
+    """Whether this interpreter exists and has the peer and its JAX."""
+    check = "import importlib.metadata as m; m.version('neural-tangents'); import jax"
+    if not python.is_file():
+        return False
+    return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
 
 
 def _service_table(runs: list[dict[str, Any]]) -> str:
