@@ -3,7 +3,7 @@
 A matrix product gives rho with an absolute error of a few roundings, which ruins w = 1 - |rho|
 (and, through sqrt(w), the NTK) when w is small. Such pairs are found, gathered and recomputed
 in float64 from the difference (or sum) of the unit rows: w = |x/|x| -+ y/|y||^2 / 2, whose square
-root is accurate to 1e-16 in absolute terms.
+root is accurate to 1e-16 in absolute terms; w is exactly 0 for equal rows.
 """
 
 from __future__ import annotations
@@ -81,11 +81,13 @@ def _folded_distance(
     import jax.numpy as jnp
 
     scale1 = left.inverse_length[row][:, None]
-    scale2 = jnp.where(negative, -right.inverse_length[column], right.inverse_length[column])
-    difference = (
-        left.values[row].astype(scale1.dtype) * scale1
-        - right.values[column].astype(scale1.dtype) * scale2[:, None]
-    )
+    scale2 = right.inverse_length[column][:, None]
+    x = left.values[row].astype(scale1.dtype)
+    y = right.values[column].astype(scale1.dtype)
+    y = jnp.where(negative[:, None], -y, y)
+    # x/|x| - y/|y|, arranged so that nearly equal rows are subtracted before any rounding:
+    # what the rounded norms then leave is radial, orthogonal to the difference that matters.
+    difference = (x - y) * scale1 + y * (scale1 - scale2)
     w = 0.5 * jnp.sum(difference * difference, axis=-1)
     return jnp.where(negative, -jnp.maximum(w, SMALLEST), w)
 

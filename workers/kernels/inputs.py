@@ -29,9 +29,10 @@ the sphere. Chosen so that the product's error delta adds at most delta * 10 (de
 delta * 34 (depth 10) at the threshold of float32, relative to the NTK."""
 
 FLOOR_SINGLE = 0.04
-FLOOR_DOUBLE = 0.01
+FLOOR_DOUBLE = 1.0
 """Data crowded around their mean have a smaller product error, and so a threshold that is smaller
-by the squared spread, down to this fraction (where the rounding of the rows themselves shows)."""
+by the squared spread, down to this fraction, where the rounding of the rows themselves shows. In
+float64 that is at once: the rounded norms are wrong by 2e-16 whatever the spread."""
 
 MAX_CLOSE_FRACTION = 1 / 64
 """Share of close pairs in a block above which float32 blocks use a float64 product instead."""

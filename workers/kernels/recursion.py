@@ -50,14 +50,16 @@ def evaluate_pairs(
     values = _panelwise(program, folded, rows1, rows2, outputs, jnp.dtype(dtype))
     if symmetric:
         values = {name: _mirror(value) for name, value in values.items()}
-    return BlockResult(values, jnp.maximum(_largest(rows1), _largest(rows2)))
+    largest = jnp.maximum(_largest(rows1, outputs), _largest(rows2, outputs))
+    return BlockResult(values, largest)
 
 
-def _largest(rows: RowStates) -> jax.Array:
+def _largest(rows: RowStates, outputs: tuple[str, ...]) -> jax.Array:
+    """Largest diagonal entry of the outputs, which bounds all entries."""
     import jax.numpy as jnp
 
     variance = rows.deviation * rows.deviation
-    return jnp.max(jnp.maximum(variance, variance * rows.ntk))
+    return jnp.max(jnp.maximum(variance, variance * rows.ntk) if "ntk" in outputs else variance)
 
 
 def _mirror(values: jax.Array) -> jax.Array:

@@ -1,0 +1,114 @@
+"""The NNGP and NTK recursion written down plainly, in many digits, pair by pair.
+
+Shares no formula with workers/kernels: covariances, not correlations; arc cosines, not
+polynomials; the whole chain in mpmath. Slow (milliseconds per pair and layer): a dozen rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 50
+
+Number = Any  # mpmath numbers carry no types
+Duals = Callable[[Number, Number, Number], tuple[Number, Number]]
+
+
+def relu_like(a: float, b: float) -> Duals:
+    """E and Edot of slopes a (x > 0), b (x <= 0): Hayou et al. 2019 with Cho & Saul 2009."""
+    p, r = (mp.mpf(a) + b) / 2, (mp.mpf(a) - b) / 2
+
+    def duals(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        s = mp.sqrt(q * q2)
+        rho = c / s if s else mp.mpf(0)
+        rho = max(min(rho, mp.mpf(1)), mp.mpf(-1))
+        theta = mp.acos(rho)
+        sine = mp.sqrt(1 - rho * rho)
+        value = p * p * c + r * r * 2 * s / mp.pi * (sine + rho * (mp.pi / 2 - theta))
+        return value, p * p + r * r * (1 - 2 * theta / mp.pi)
+
+    return duals
+
+
+def erf(amplitude: float, scale: float) -> Duals:
+    """E and Edot of amplitude*erf(scale*x): Williams 1997."""
+    a2, b2 = mp.mpf(amplitude) ** 2, mp.mpf(scale) ** 2
+
+    def duals(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        norm = mp.sqrt((1 + 2 * b2 * q) * (1 + 2 * b2 * q2))
+        ratio = 2 * b2 * c / norm
+        slope = norm * mp.sqrt(1 - ratio * ratio)
+        return a2 * 2 / mp.pi * mp.asin(ratio), a2 * 4 * b2 / mp.pi / slope
+
+    return duals
+
+
+def duals_of(activation: dict[str, Any]) -> Duals:
+    """Reference duals of one activation layer of a canonical spec."""
+    match activation["fn"]:
+        case "relu":
+            return relu_like(1, 0)
+        case "leaky_relu":
+            return relu_like(1, activation["slope"])
+        case "relu_like":
+            return relu_like(activation["positive_slope"], activation["negative_slope"])
+        case "abs":
+            return relu_like(1, -1)
+        case "linear":
+            return relu_like(1, 1)
+        case "erf":
+            return erf(activation["amplitude"], activation["scale"])
+        case other:
+            raise ValueError(f"no reference for {other}")
+
+
+def reference_kernels(
+    canonical: dict[str, Any], x1: NDArray[Any], x2: NDArray[Any] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """{"nngp", "ntk"} (n1, n2) of a canonical spec, correctly rounded up to depth 100 or so."""
+    right = x1 if x2 is None else x2
+    shape = (len(x1), len(right))
+    nngp, ntk = np.empty(shape), np.empty(shape)
+    with mp.workdps(DIGITS):
+        left_rows = [[mp.mpf(float(v)) for v in row] for row in x1]
+        right_rows = [[mp.mpf(float(v)) for v in row] for row in right]
+        for i, x in enumerate(left_rows):
+            for j, y in enumerate(right_rows):
+                if x2 is None and j < i:
+                    nngp[i, j], ntk[i, j] = nngp[j, i], ntk[j, i]
+                    continue
+                nngp[i, j], ntk[i, j] = _pair(canonical, x, y)
+    return {"nngp": nngp, "ntk": ntk}
+
+
+def _pair(canonical: dict[str, Any], x: list[Number], y: list[Number]) -> tuple[float, float]:
+    layers = list(canonical["layers"])
+    inner = [mp.fdot(x, x), mp.fdot(y, y), mp.fdot(x, y)]
+    if layers[0]["op"] == "normalize":
+        layers.pop(0)
+        size = mp.sqrt(inner[0] * inner[1])
+        inner = [mp.sign(inner[0]), mp.sign(inner[1]), inner[2] / size if size else mp.mpf(0)]
+    q, q2, c = (value / len(x) for value in inner)
+    theta = mp.mpf(0)
+    standard = canonical["parameterization"] == "standard"
+    fan_in = len(x)
+    for layer in layers:
+        if layer["op"] == "activation":
+            duals = duals_of(layer)
+            q_new, q2_new = duals(q, q, q)[0], duals(q2, q2, q2)[0]
+            c, slope = duals(q, q2, c)
+            theta *= slope
+            q, q2 = q_new, q2_new
+        else:
+            w, b = mp.mpf(layer["w_std"]) ** 2, mp.mpf(layer["b_std"]) ** 2
+            weight = fan_in / w if standard else 1
+            bias = 1 / b if standard and b else 1
+            theta = weight * w * c + bias * b + w * theta
+            q, q2, c = w * q + b, w * q2 + b, w * c + b
+            fan_in = layer.get("width", fan_in)
+    return float(c), float(theta)
