@@ -19,10 +19,12 @@ hypothesis.settings.load_profile("gramian")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(pytestconfig: pytest.Config) -> Iterator[Path]:
+def compilation_cache(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """One folder of compiled kernels for every process that any test starts."""
-    assert pytestconfig.cache is not None
-    folder = pytestconfig.cache.mkdir("xla")
+    kept = getattr(pytestconfig, "cache", None)  # absent under `-p no:cacheprovider`
+    folder = kept.mkdir("xla") if kept else tmp_path_factory.mktemp("xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAMIAN_COMPILATION_CACHE_DIR", str(folder))
         yield folder
