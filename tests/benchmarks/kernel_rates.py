@@ -112,22 +112,24 @@ def _gramian(x1: Any, x2: Any, depth: int) -> tuple[Callable[[], object], Any]:
 
     kernel = compile_kernel({"preset": "fc", "depth": depth})
 
-    def block(r: int, c: int) -> dict[str, Any]:
+    def panels(x: Any) -> list[Any]:
+        starts = range(0, len(x), BLOCK_ROWS)
+        return [kernel.panel(x[r : r + BLOCK_ROWS], block_rows=BLOCK_ROWS) for r in starts]
+
+    def block(left: Any, right: Any) -> dict[str, Any]:
         out: dict[str, Any] = kernel.block(
-            x1[r : r + BLOCK_ROWS],
-            x2[c : c + BLOCK_ROWS],
-            symmetric=False,
-            outputs=("nngp", "ntk"),
-            block_rows=BLOCK_ROWS,
+            left, right, symmetric=False, outputs=("nngp", "ntk"), block_rows=BLOCK_ROWS
         )
         return out
 
     def run() -> None:
-        for r in range(0, len(x1), BLOCK_ROWS):
-            for c in range(0, len(x2), BLOCK_ROWS):
-                block(r, c)
+        # As a tile task does: panels are prepared once and used by every block of the tile.
+        columns = panels(x2)
+        for left in panels(x1):
+            for right in columns:
+                block(left, right)
 
-    return run, block(0, 0)["ntk"][:8, :8]
+    return run, block(panels(x1)[0], panels(x2)[0])["ntk"][:8, :8]
 
 
 def _numpy(x1: Any, x2: Any, depth: int) -> tuple[Callable[[], object], Any]:

@@ -148,30 +148,32 @@ def main() -> None:
     block_rows = choose_block_rows(len(x), 512)
     plan = TilePlan((len(x), len(x)), True, given.tile_rows, block_rows)
 
-    def block(rows: slice, cols: slice, *, symmetric: bool) -> Any:
+    def block(left: Any, right: Any, *, symmetric: bool) -> Any:
         return kernel.block(
-            x[rows], x[cols], symmetric=symmetric, outputs=("ntk",), block_rows=block_rows
+            left, right, symmetric=symmetric, outputs=("ntk",), block_rows=block_rows
         )["ntk"]
 
-    first = slice(0, block_rows)
+    first = kernel.panel(x[:block_rows], block_rows=block_rows)
     block(first, first, symmetric=True)  # compiles, as the service has already
     block(first, first, symmetric=False)
     start = time.perf_counter()
+    panels = [
+        kernel.panel(x[r : r + block_rows], block_rows=block_rows)
+        for r in range(0, len(x), block_rows)
+    ]
     for i, j in plan.tiles():
         rows, cols = plan.extent((i, j))
         tile = np.empty((rows.stop - rows.start, cols.stop - cols.start), np.float32)
         for r in range(rows.start, rows.stop, block_rows):
             for c in range(r if i == j else cols.start, cols.stop, block_rows):
-                a = slice(r, min(r + block_rows, rows.stop))
-                b = slice(c, min(c + block_rows, cols.stop))
-                values = block(a, b, symmetric=r == c)
+                values = block(panels[r // block_rows], panels[c // block_rows], symmetric=r == c)
                 to = (
-                    slice(a.start - rows.start, a.stop - rows.start),
-                    slice(b.start - cols.start, b.stop - cols.start),
+                    slice(r - rows.start, min(r + block_rows, rows.stop) - rows.start),
+                    slice(c - cols.start, min(c + block_rows, cols.stop) - cols.start),
                 )
-                tile[to] = values
+                tile[to] = values[: to[0].stop - to[0].start, : to[1].stop - to[1].start]
                 if i == j and r != c:
-                    tile[to[::-1]] = values.T
+                    tile[to[::-1]] = tile[to].T
         np.save(given.out / f"{i}-{j}.npy", tile)
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
