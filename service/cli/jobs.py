@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.cli.connection import (
     DEFAULT_URL,
@@ -81,14 +81,22 @@ def status(
         if as_json:
             print_json([one.document for one in found])
             return
-        table = Table("job", "type", "state", "progress", "created", box=None)
+        # Ids are for copying: whole in the narrowest terminal; the progress gives way.
+        table = Table(
+            Column("job", no_wrap=True, min_width=len(found[0].id) if found else None),
+            Column("state", no_wrap=True, min_width=len("succeeded")),
+            Column("type", no_wrap=True),
+            Column("created", no_wrap=True, min_width=len("2026-01-01T00:00:00")),
+            Column("progress", no_wrap=True),
+            box=None,
+        )
         for one in found:
             table.add_row(
                 one.id,
-                one.type,
                 one.state,
-                numbers_text(one.progress or {}),
+                one.type,
                 str(one.document["created_at"])[:19],
+                numbers_text(one.progress or {}),
             )
         stdout().print(table if found else "no jobs yet; ask for one: gramian submit gram --help")
 
