@@ -108,7 +108,11 @@ class Compute:
             with suppress(OSError, TimeoutError):
                 self._client.close(timeout=5)
         if self._cluster is not None:
-            self._cluster.close(timeout=10)
+            try:
+                self._cluster.close(timeout=self._settings.shutdown_seconds)
+            except TimeoutError:
+                # Worker processes are daemons of this one: they end with it at the latest.
+                logger.warning("The embedded cluster did not close in time.")
 
     def _watch(self, on_connected: Callable[[], None]) -> None:
         """Connect, and connect anew when Dask has given a lost scheduler up."""
