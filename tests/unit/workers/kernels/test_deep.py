@@ -62,7 +62,7 @@ def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
             assert np.max(error / scale) < tolerance
             # Entry by entry wherever the entry is not a difference of much larger numbers.
             large = np.abs(reference[name]) > 0.05 * scale
-            assert large.mean() > 0.2
+            assert large.mean() > 0.1  # the diagonal alone in deep chaotic networks, more elsewhere
             assert np.max(error[large] / np.abs(reference[name])[large]) < tolerance
 
 
