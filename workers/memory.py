@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Resident bytes of a worker process that has imported JAX, and its peak while XLA compiles (which
-# a warm compilation cache avoids), without any data (tests/cluster/test_memory.py measures whole jobs against the sum that includes this).
+# a warm compilation cache avoids), without any data. tests/cluster/test_memory.py measures whole
+# jobs against the sum that includes this.
 WORKER_BASE_BYTES = 640 << 20
 
 
