@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= mnist
 PYTEST_ARGS ?=
+# Two files at a time: half of what the tests do is waiting for processes to start and to die.
+PYTEST := -m pytest -n 2 --dist loadfile
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SERVE_ARGS ?=
@@ -66,10 +68,10 @@ serve: $(VENV)/.runtime
 	@$(BIN)/gramian serve $(SERVE_ARGS)
 
 test: $(VENV)/.everything
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(VENV)/.everything
-	@$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+	@$(BIN)/python $(PYTEST) -m "not gpu" $(PYTEST_ARGS)
 
 lint: $(VENV)/.everything
 	@$(BIN)/ruff check .
