@@ -10,7 +10,7 @@ import numpy as np
 from workers.kernels.errors import InvalidInputsError, KernelRangeError
 from workers.kernels.inputs import Panel, folded_correlation, prepare_panel
 from workers.kernels.program import build_program
-from workers.kernels.recursion import BlockResult, evaluate_pairs
+from workers.kernels.recursion import BlockResult, evaluate_pairs, mirror
 from workers.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ ROW_MULTIPLE = 64
 # The same for every kernel, so compiled once per process and shape rather than once per kernel.
 _prepare = jax.jit(prepare_panel, static_argnames=("single",))
 _correlate = jax.jit(folded_correlation, static_argnames=("symmetric",))
+_mirror = jax.jit(mirror)
 
 
 class CompiledKernel:
@@ -40,7 +41,7 @@ class CompiledKernel:
     def __init__(self, spec: KernelSpec) -> None:
         self.spec = spec
         self._evaluate = jax.jit(
-            self._evaluate_pairs, static_argnames=("features", "symmetric", "outputs", "dtype")
+            self._evaluate_pairs, static_argnames=("features", "outputs", "dtype")
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,7 +146,6 @@ class CompiledKernel:
         length2: jax.Array,
         *,
         features: int,
-        symmetric: bool,
         outputs: tuple[str, ...],
         dtype: str,
     ) -> BlockResult:
@@ -155,7 +155,6 @@ class CompiledKernel:
             length1,
             length2,
             features=features,
-            symmetric=symmetric,
             outputs=outputs,
             dtype=dtype,
         )
@@ -174,10 +173,13 @@ class CompiledKernel:
                 left.length,
                 right.length,
                 features=left.unit.shape[1],
-                symmetric=symmetric,
                 outputs=outputs,
                 dtype=dtype.name,
             )
+            values = {
+                name: _mirror(value) if symmetric else value
+                for name, value in result.outputs.items()
+            }
         largest = float(result.largest)
         if not largest <= np.finfo(dtype).max:
             raise KernelRangeError(
@@ -185,7 +187,7 @@ class CompiledKernel:
                 advice="Use smaller w_std or b_std, fewer layers, normalised inputs, or float64.",
                 largest=repr(largest),
             )
-        return {name: np.asarray(value) for name, value in result.outputs.items()}
+        return {name: np.asarray(value) for name, value in values.items()}
 
 
 def _round_up(rows: int) -> int:

@@ -13,11 +13,14 @@ from workers.kernels.spec import KernelSpec
 
 DType = Literal["float32", "float64"]
 
-GEMM_NANOSECONDS_PER_FLOP = {"float32": 0.0105, "float64": 0.022}
+GEMM_NANOSECONDS_PER_FLOP = {"float32": 0.0115, "float64": 0.03}
 """One core; multiply and add count as two."""
 
-EPILOGUE_NANOSECONDS_PER_FLOP = {"float32": 0.035, "float64": 0.09}
+EPILOGUE_NANOSECONDS_PER_FLOP = {"float32": 0.035, "float64": 0.12}
 """Pointwise recursion on panels in cache, one core."""
+
+BLOCK_NANOSECONDS_PER_PAIR = {"float32": 7.0, "float64": 12.0}
+"""Passes over whole blocks in memory: correlations, outputs, copies."""
 
 INPUT_FLOPS = 24.0
 """Per entry: correlation from inner product, test for closeness, output scaling."""
@@ -59,7 +62,8 @@ def nanoseconds_per_pair(spec: KernelSpec, features: int, dtype: DType) -> float
     """Estimated CPU nanoseconds per entry on one core; within a factor of 3 on most machines."""
     precision: DType = "float64" if computed_in_float64(spec, dtype) else "float32"
     return (
-        2.0 * features * GEMM_NANOSECONDS_PER_FLOP[precision]
+        BLOCK_NANOSECONDS_PER_PAIR[precision]
+        + 2.0 * features * GEMM_NANOSECONDS_PER_FLOP[precision]
         + pair_flops(spec) * EPILOGUE_NANOSECONDS_PER_FLOP[precision]
     )
 

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from workers.kernels.duals.base import Degree
     from workers.kernels.program import Program, Segment
 
-PANEL_ROWS = 32
+PANEL_ROWS = 64
 """Rows of a block that the recursion takes at a time, so that its state stays in cache."""
+
+UNROLL = 2
+"""Layers per loop step: the state then alternates between two buffers instead of being copied."""
 
 
 class BlockResult(NamedTuple):
@@ -33,23 +36,19 @@ def evaluate_pairs(
     length2: jax.Array,
     *,
     features: int,
-    symmetric: bool,
     outputs: tuple[str, ...],
     dtype: str,
 ) -> BlockResult:
     """Kernel values from input correlations. Pure and traceable.
 
     `folded` (n1, n2) is the result of `folded_correlation`; `length1` (n1,) and `length2` (n2,)
-    are Euclidean norms of the rows, float64. Outputs are (n1, n2) in `dtype`; `symmetric` makes
-    them exactly so by mirroring the upper triangle.
+    are Euclidean norms of the rows, float64. Outputs are (n1, n2) in `dtype`.
     """
     import jax.numpy as jnp
 
     rows1 = row_states(program, length1, features)
-    rows2 = rows1 if symmetric else row_states(program, length2, features)
+    rows2 = row_states(program, length2, features)
     values = _panelwise(program, folded, rows1, rows2, outputs, jnp.dtype(dtype))
-    if symmetric:
-        values = {name: _mirror(value) for name, value in values.items()}
     largest = jnp.maximum(_largest(rows1, outputs), _largest(rows2, outputs))
     return BlockResult(values, largest)
 
@@ -62,8 +61,12 @@ def _largest(rows: RowStates, outputs: tuple[str, ...]) -> jax.Array:
     return jnp.max(jnp.maximum(variance, variance * rows.ntk) if "ntk" in outputs else variance)
 
 
-def _mirror(values: jax.Array) -> jax.Array:
-    """The upper triangle and its mirror image."""
+def mirror(values: jax.Array) -> jax.Array:
+    """The upper triangle and its mirror image: exactly symmetric (n, n).
+
+    To be compiled on its own. Fused with what computes `values`, it would compute the two
+    triangles in two ways, which differ in their rounding.
+    """
     import jax.numpy as jnp
     from jax import lax
 
@@ -189,7 +192,7 @@ def _segment(
         return layer(*carry, item), None
 
     rest = tree.map(lambda value: value[1:], items)
-    (correlation, ntk), _ = lax.scan(step, (correlation, ntk), rest, length=count)
+    (correlation, ntk), _ = lax.scan(step, (correlation, ntk), rest, length=count, unroll=UNROLL)
     return correlation, ntk
 
 
