@@ -30,8 +30,8 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 # compute block back to the system and faults it in again (measured: a third of a tile's time).
 # glibc reads these when a process starts, so they must be there before the worker is spawned.
 ALLOCATOR_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
 }
 
 
@@ -56,7 +56,7 @@ def worker_environment(compilation_cache_dir: Path | None = None) -> dict[str, s
         | threads
         | {
             "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-            # The flags bound Eigen's pool only; this bounds the one that runs independent operations
+            # The flags bound Eigen's pool only; this bounds the one that runs independent parts
             # of a program side by side (measured: a quarter less CPU time per compute block).
             "PJRT_NPROC": "1",
             # Without this JAX takes 75 % of a GPU's memory at start.

@@ -91,7 +91,9 @@ class ExpDual:
         below = pairs.w if pairs.rho is None else jnp.where(pairs.rho >= 0, pairs.w, 1 - pairs.rho)
         product = self.curvature * s1 * s2
         exponent = 0.5 * self.curvature * (s1 - s2) ** 2 + product * below
-        return DualPair(Correlation(-jnp.expm1(-exponent), None, 1), product * jnp.exp(-exponent))
+        return DualPair(
+            Correlation(jnp.sqrt(-jnp.expm1(-exponent)), None), product * jnp.exp(-exponent)
+        )
 
 
 @dataclass(frozen=True)
@@ -137,4 +139,4 @@ class GaussianDual:
         w_new = jnp.clip(gap / ((1 + rho_new) * (1 + rho_new * rho_new)), 0, 1)
         rho = pairs.signed()
         # p1 * p2 / d is the larger of the factors: dividing first keeps it in range.
-        return DualPair(Correlation(w_new, None, 1), p1 * (p2 / d) * rho * rho_new)
+        return DualPair(Correlation(jnp.sqrt(w_new), None), p1 * (p2 / d) * rho * rho_new)

@@ -215,7 +215,7 @@ def series_pair(
     if pairs.rho is not None and not signed:
         rho_new = jnp.where(positive | (parity == -1), rho_new, -rho_new)
         slope = jnp.where(positive | (parity == 1), slope, -slope)
-    return DualPair(Correlation(w_new, rho_new, 0), slope)
+    return DualPair(Correlation(jnp.sqrt(w_new), rho_new), slope)
 
 
 def _normalised(expansion: Sequence[jax.Array]) -> list[jax.Array]:

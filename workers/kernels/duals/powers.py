@@ -104,17 +104,17 @@ class StepDual:
         import jax.numpy as jnp
 
         w = pairs.w
-        acute, _ = arc_cosine_pair(w, degree)  # acos(|rho|)/pi
+        acute, _ = arc_cosine_pair(pairs.root, w, degree)  # acos(|rho|)/pi
         slope = 1 / (math.pi * jnp.sqrt(w * (2 - w)))
         if self.odd:
             w_new = jnp.minimum(2 * acute, 1)
             if pairs.rho is None:
-                return DualPair(Correlation(w_new, None, 1), 2 * slope)
+                return DualPair(Correlation(jnp.sqrt(w_new), None), 2 * slope)
             rho_new = jnp.where(pairs.rho >= 0, 1 - w_new, w_new - 1)
-            return DualPair(Correlation(w_new, rho_new, 0), 2 * slope)
+            return DualPair(Correlation(jnp.sqrt(w_new), rho_new), 2 * slope)
         if pairs.rho is not None:
             acute = jnp.where(pairs.rho >= 0, acute, 1 - acute)
-        return DualPair(Correlation(acute, None, 1), slope)
+        return DualPair(Correlation(jnp.sqrt(acute), None), slope)
 
 
 @dataclass(frozen=True)
@@ -150,18 +150,17 @@ class RectifiedPowerDual:
         import jax.numpy as jnp
 
         n = self.power
-        rho = pairs.signed()
-        w = pairs.w
-        below = _opposite(n, w, degree)  # kappa_n(-|rho|)
-        below_slope = _opposite(n - 1, w, degree)
+        root, w = pairs.root, pairs.w
+        below = _opposite(n, root, w, degree)  # kappa_n(-|rho|)
+        below_slope = _opposite(n - 1, root, w, degree)
         gain = n * n / (2 * n - 1)
         w_near = _one_minus_moment(n, w) + (-1) ** n * below  # 1 - kappa_n(|rho|)
         slope_near = 1 - _one_minus_moment(n - 1, w) - (-1) ** (n - 1) * below_slope
         if pairs.rho is None:
-            return DualPair(Correlation(w_near, None, 1), gain * slope_near)
-        positive = rho >= 0
+            return DualPair(Correlation(jnp.sqrt(w_near), None), gain * slope_near)
+        positive = pairs.rho >= 0
         return DualPair(
-            Correlation(jnp.where(positive, w_near, 1 - below), None, 1),
+            Correlation(jnp.sqrt(jnp.where(positive, w_near, 1 - below)), None),
             gain * jnp.where(positive, slope_near, below_slope),
         )
 
@@ -190,15 +189,14 @@ def _one_minus_moment(n: int, w: jax.Array) -> jax.Array:
     return w * total
 
 
-def _opposite(n: int, w: jax.Array, degree: Degree) -> jax.Array:
-    """kappa_n(-(1-w))."""
+def _opposite(n: int, root: jax.Array, w: jax.Array, degree: Degree) -> jax.Array:
+    """kappa_n(-(1-w)), root = sqrt(w)."""
     import jax.numpy as jnp
 
     coefficients = opposite_coefficients(n, degree)
     total = jnp.full_like(w, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         total = total * w + coefficient
-    root = jnp.sqrt(w)
     for _ in range(n):
         root = root * w
     return root * total

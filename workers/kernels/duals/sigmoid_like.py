@@ -78,12 +78,12 @@ class OffsetDual:
         correlation = inner.correlation
         derivative = shares if inner.derivative is None else shares * inner.derivative
         if correlation.rho is None:
-            return DualPair(Correlation(shares * correlation.w + apart, None, 1), derivative)
+            return DualPair(Correlation(jnp.sqrt(shares * correlation.w + apart), None), derivative)
         rho = correlation.rho
         below = jnp.where(rho >= 0, correlation.w, 1 - rho)
         distance = apart + shares * below
         rho_new = shares * rho + constant
         w_new = jnp.where(rho_new >= 0, distance, 1 + rho_new)
         return DualPair(
-            Correlation(w_new, jnp.where(rho_new >= 0, 1 - distance, rho_new), 0), derivative
+            Correlation(jnp.sqrt(w_new), jnp.where(rho_new >= 0, 1 - distance, rho_new)), derivative
         )

@@ -173,11 +173,14 @@ class SineDual:
             w_new = jnp.where(live, w_new, pairs.w)
             slope = jnp.where(live, slope, 1)
             if pairs.rho is None:
-                return DualPair(Correlation(w_new, None, 1), slope)
+                return DualPair(Correlation(jnp.sqrt(w_new), None), slope)
             if self.odd == 0:
-                return DualPair(Correlation(w_new, None, 1), jnp.where(positive, slope, -slope))
+                return DualPair(
+                    Correlation(jnp.sqrt(w_new), None), jnp.where(positive, slope, -slope)
+                )
             rho_new = jnp.where(positive, 1 - w_new, w_new - 1)
-            return DualPair(Correlation(w_new, rho_new, 0), slope)
+            return DualPair(Correlation(jnp.sqrt(w_new), rho_new), slope)
         rho_new = jnp.clip(covariance * inverse, -1, 1)
         w_new = jnp.where(rho_new >= 0, jnp.clip(distance, 0, 1), 1 + rho_new)
-        return DualPair(Correlation(w_new, jnp.where(rho_new >= 0, 1 - w_new, rho_new), 0), slope)
+        rho_new = jnp.where(rho_new >= 0, 1 - w_new, rho_new)
+        return DualPair(Correlation(jnp.sqrt(w_new), rho_new), slope)
