@@ -7,19 +7,16 @@ Depth L counts affine layers (Hayou et al.): L = 1 is a linear model, L - 1 hidd
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.analyses.errors import InvalidAnalysisError
-from workers.kernels.affine import AffineSide, affine_pairs
-from workers.kernels.duals.base import Correlation, DualPair
+from workers.mean_field.layers import ResidualState, dense_layers, one_minus, residual_layers
 from workers.mean_field.moments import Moments
-
-if TYPE_CHECKING:
-    import jax
 
 Floats = NDArray[np.float64]
 
@@ -83,48 +80,20 @@ def deep_kernels(
     Raises InvalidAnalysisError where values exceed float64.
     """
     import jax
-    import jax.numpy as jnp
-    from jax import lax
 
     rows = check_rows(x)
-    given = rows / np.sqrt(rows.shape[1])
-
-    def sides(weight: jax.Array, bias: jax.Array) -> tuple[AffineSide, AffineSide] | None:
-        if b_std == 0:
-            return None
-        return (
-            AffineSide(weight[:, None], bias[:, None]),
-            AffineSide(weight[None, :], bias[None, :]),
-        )
-
-    def affine(
-        weighted: jax.Array, dual: DualPair, ntk: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        s = jnp.hypot(weighted, b_std)
-        new, above = affine_pairs(dual, ntk, sides(weighted / s, b_std / s), None)
-        return s, new.root, new.signed(), jnp.asarray(above)
-
-    def layer(
-        _: int, state: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        s, root, rho, ntk = state
-        column, row = (None, None) if phi.dual.homogeneous else (s[:, None], s[None, :])
-        out = phi.dual.pair(Correlation(root, rho), column, row, degree="double")
-        return affine(w_std * phi.dual.deviation(s), out, ntk)
-
+    layers = dense_layers(cast("Hashable", phi.dual), biased=b_std != 0)
     with jax.enable_x64(True):
-        lengths, root, rho = (jnp.asarray(a) for a in _input_correlation(given))
-        inputs = DualPair(Correlation(root, rho), None)
-        state = affine(w_std * lengths, inputs, jnp.zeros_like(rho))
-        first = np.asarray(state[0]) ** 2
-        advance = jax.jit(lambda count, state: lax.fori_loop(0, count, layer, state))
+        lengths, root, rho = _input_correlation(rows / np.sqrt(rows.shape[1]))
+        state = layers.first(lengths, root, rho, w_std, b_std)
+        first = np.asarray(state.deviation) ** 2
         nngp, ntk, distance = [], [], []
         for count in np.diff(depths, prepend=1):
-            state = advance(int(count), state)
-            scale = np.outer(state[0], state[0])
-            nngp.append(np.asarray(state[2]) * scale)
-            ntk.append(np.asarray(state[3]) * scale)
-            distance.append(np.asarray(_below(state[1], state[2])))
+            state = layers.advance(int(count), state, w_std, b_std)
+            scale = np.outer(state.deviation, state.deviation)
+            nngp.append(np.asarray(state.rho) * scale)
+            ntk.append(np.asarray(state.ntk) * scale)
+            distance.append(np.asarray(one_minus(state.root, state.rho)))
     return _checked(depths, nngp, ntk, distance, first, 1.0)
 
 
@@ -138,39 +107,21 @@ def deep_residual_kernels(
     which they are divided. Raises InvalidAnalysisError for other activations.
     """
     import jax
-    import jax.numpy as jnp
-    from jax import lax
 
     growth = residual_growth(phi, w_std)
     rows = check_rows(x)
-    branch, shortcut = 1 - 1 / growth, 1 / growth
-
-    def layer(
-        _: int, state: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        root, rho, ntk = state
-        out = phi.dual.pair(Correlation(root, rho), None, None, degree="double")
-        after, derivative = out.correlation, out.derivative
-        signed = after.signed()
-        below = shortcut * _below(root, rho) + branch * _below(after.root, signed)
-        new = shortcut * rho + branch * signed
-        above = shortcut * _below(root, -rho) + branch * _below(after.root, -signed)
-        apart = jnp.sqrt(jnp.where(new >= 0, below, above))
-        slope = branch if derivative is None else branch * derivative
-        return apart, new, ntk * (shortcut + slope) + branch * signed
-
+    advance = residual_layers(cast("Hashable", phi.dual))
     with jax.enable_x64(True):
         lengths, root, rho = _input_correlation(rows / np.sqrt(rows.shape[1]))
         first = (w_std * lengths) ** 2
         scale = np.sqrt(np.outer(first, first))
-        state = (jnp.asarray(root), jnp.asarray(rho), jnp.asarray(rho))
-        advance = jax.jit(lambda count, state: lax.fori_loop(0, count, layer, state))
+        state = ResidualState(*(jax.numpy.asarray(a) for a in (root, rho, rho)))
         nngp, ntk, distance = [], [], []
         for count in np.diff(depths, prepend=1):
-            state = advance(int(count), state)
-            nngp.append(np.asarray(state[1]) * scale)
-            ntk.append(np.asarray(state[2]) * scale)
-            distance.append(np.asarray(_below(state[0], state[1])))
+            state = advance(int(count), state, growth)
+            nngp.append(np.asarray(state.rho) * scale)
+            ntk.append(np.asarray(state.ntk) * scale)
+            distance.append(np.asarray(one_minus(state.root, state.rho)))
     return _checked(depths, nngp, ntk, distance, first, growth)
 
 
@@ -183,13 +134,6 @@ def residual_growth(phi: Moments, w_std: float) -> float:
             advice="Use relu, leaky_relu, relu_like, or abs.",
         )
     return 1 + w_std**2 * float(phi.second(np.ones(1))[0])
-
-
-def _below(root: jax.Array, rho: jax.Array) -> jax.Array:
-    """1 - rho from root = sqrt(1 - |rho|)."""
-    import jax.numpy as jnp
-
-    return jnp.where(rho >= 0, root * root, 1 - rho)
 
 
 def _input_correlation(x: Floats) -> tuple[Floats, Floats, Floats]:

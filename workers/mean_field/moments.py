@@ -128,9 +128,9 @@ def _compiled(dual: Any) -> _CompiledMaps:
 
     def pair(deviation: float, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
         column = gamma[:, None]
-        s = None if dual.homogeneous else jnp.full((1, 1), deviation)
+        s = None if dual.homogeneous else jnp.full_like(column, deviation)
         pairs = Correlation(jnp.sqrt(jnp.minimum(column, 2 - column)), 1 - column)
-        out = dual.pair(pairs, s, s, degree="double")
+        out = dual.pair(pairs, s, None if s is None else s[:1], degree="double")
         signed = out.correlation.signed()
         distance = jnp.where(signed >= 0, out.correlation.w, 1 - signed)
         derivative = jnp.ones_like(column) if out.derivative is None else out.derivative
