@@ -24,6 +24,7 @@ from storage.blobs import open_blobs
 from storage.errors import GramianError
 from workers.cluster import worker_count
 from workers.errors import NonFiniteKernelError, TileFailedError, WorkerMemoryError
+from workers.futures import ResultLostError, fetch
 from workers.plan import Tile
 from workers.schedule import TileSchedule
 from workers.tiles import BatchResult, GramTask, TileFailure, TileResult, compute_batch
@@ -182,16 +183,19 @@ class _Run:
         tiles = self.in_flight.pop(future, None)
         if tiles is None:
             return  # cancelled by `drain`
-        if future.status == "finished":
-            self._take_result(tiles, future.result())
-        elif future.status == "error":
-            self._take_error(tiles, future.exception())
-        else:
-            # Cancelled or lost, and not by us: the scheduler went away. Dask reconnects by
-            # itself; `_fill_window` sends nothing until there are workers again.
+        try:
+            result = fetch(future)
+        except ResultLostError:
+            # The scheduler went away. Dask reconnects by itself; `_fill_window` sends nothing
+            # until there are workers again.
             self._workers = 0
             self.schedule.returned(tiles)
-        future.release()
+        except Exception as error:  # noqa: BLE001 - whatever a task can raise
+            self._take_error(tiles, error)
+        else:
+            self._take_result(tiles, result)
+        finally:
+            future.release()
 
     def _take_result(self, tiles: tuple[Tile, ...], result: BatchResult) -> None:
         self.counts.add(result.done)
@@ -206,7 +210,7 @@ class _Run:
             if failure.fatal or not self.schedule.failed(failure.tile):
                 raise _tile_error(failure)
 
-    def _take_error(self, tiles: tuple[Tile, ...], error: BaseException) -> None:
+    def _take_error(self, tiles: tuple[Tile, ...], error: Exception) -> None:
         if not isinstance(error, KilledWorker):
             # compute_batch reports faults of tiles as data, so this is a fault around it: the
             # worker cannot import or unpickle what it was sent.

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client
+from distributed import Client, wait
 
 from storage.blobs import BlobStore, open_blobs
 from support.gram_runs import Run, gram_task, random_dataset
 from workers.cluster import ClusterSettings, connect, worker_environment
 from workers.driver import DriverSettings
+from workers.futures import ResultLostError, fetch
 from workers.plan import TilePlan
 
 pytestmark = pytest.mark.cluster
@@ -73,10 +74,7 @@ def test_killed_workers_cost_only_what_was_in_flight(
 def test_a_killed_scheduler_is_waited_for_and_only_missing_tiles_are_sent_again(
     tmp_path: Path, blobs: BlobStore, quiet_digests: dict[str, str], compilation_cache: Path
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     processes = Processes(address, tmp_path, compilation_cache)
     try:
         processes.start_scheduler()
@@ -102,6 +100,36 @@ def test_a_killed_scheduler_is_waited_for_and_only_missing_tiles_are_sent_again(
             assert outcome.computed_tiles + outcome.found_tiles == total
     finally:
         processes.kill_all()
+
+
+def test_a_result_whose_scheduler_died_before_it_was_fetched_is_lost_not_an_error(
+    tmp_path: Path, compilation_cache: Path
+) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    processes = Processes(address, tmp_path, compilation_cache)
+    try:
+        processes.start_scheduler()
+        processes.start_worker()
+        with connect(ClusterSettings(scheduler_address=address)) as client:
+            client.wait_for_workers(1, timeout=60)
+            finished = client.submit(abs, -1)
+            failed = client.submit(int, "no number")
+            wait([finished, failed], timeout=60)
+            assert fetch(finished) == 1
+            with pytest.raises(ValueError, match="no number"):
+                fetch(failed)
+            processes.kill_all()
+            with pytest.raises(ResultLostError):
+                fetch(finished, timeout_seconds=30)
+    finally:
+        processes.kill_all()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Processes:

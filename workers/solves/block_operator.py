@@ -25,6 +25,7 @@ from distributed.client import FIRST_COMPLETED
 from numpy.typing import NDArray
 
 from workers.errors import ClusterUnavailableError, WorkerMemoryError
+from workers.futures import ResultLostError, fetch
 from workers.solves.errors import SolveInterrupted
 from workers.solves.holder import ShareCall, multiply_share, release
 from workers.solves.operator import Placement, Traffic
@@ -34,6 +35,7 @@ from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_bytes
 
 POLL_SECONDS = 0.25
+FETCH_SECONDS = 10.0  # a result that takes longer to arrive is taken to be lost with its worker
 SCATTER_ABOVE_BYTES = 4 << 20  # larger vectors are sent apart from the task graph
 
 
@@ -221,20 +223,12 @@ class BlockOperator:
 
     def _take(self, future: Future[Any], parts: dict[int, Partial]) -> bool:
         """Take the results of a finished message; False if its worker was lost."""
-        if future.status == "finished":
-            try:
-                results: dict[int, Partial] = future.result(timeout=POLL_SECONDS * 40)
-            except (TimeoutError, CancelledError, OSError):
-                return False  # finished, but the worker died before the result was fetched
-            parts.update(results)
-            return True
-        if future.status == "error":
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                return False
-            assert error is not None
-            raise error
-        return False
+        try:
+            results: dict[int, Partial] = fetch(future, timeout_seconds=FETCH_SECONDS)
+        except (ResultLostError, KilledWorker):
+            return False
+        parts.update(results)
+        return True
 
     def _silent(
         self, waiting: dict[Future[Any], str], by_worker: dict[str, list[Share]], elapsed: float

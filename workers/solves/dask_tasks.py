@@ -13,6 +13,7 @@ from distributed import Client, Future, KilledWorker, wait
 from distributed.client import FIRST_COMPLETED
 
 from workers.errors import ClusterUnavailableError, WorkerMemoryError
+from workers.futures import ResultLostError, fetch
 from workers.solves.errors import SolveInterrupted
 
 POLL_SECONDS = 0.25
@@ -39,7 +40,7 @@ def run_to_end(
                 reported = finished
                 on_done(finished, len(futures))
             if finished == len(futures):
-                return futures[-1].result()
+                return _result(futures[-1])
             if should_stop():
                 raise SolveInterrupted
             try:
@@ -54,17 +55,22 @@ def run_to_end(
 
 def _check(future: Future[Any]) -> bool:
     """Whether it finished; raises what its failure means."""
-    if future.status in ("cancelled", "lost"):
+    if future.status == "pending":
+        return False
+    if future.status != "finished":
+        _result(future)
+    return True
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return fetch(future)
+    except ResultLostError as error:
         raise ClusterUnavailableError(
             "The Dask scheduler was lost during the solve.", advice="Submit the solve again."
-        )
-    if future.status == "error":
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            raise WorkerMemoryError(
-                "A worker process died repeatedly on one task of the solve.",
-                advice="It was probably out of memory: give workers more, or use method 'cg'.",
-            ) from error
-        assert error is not None
-        raise error
-    return bool(future.status == "finished")
+        ) from error
+    except KilledWorker as error:
+        raise WorkerMemoryError(
+            "A worker process died repeatedly on one task of the solve.",
+            advice="It was probably out of memory: give workers more, or use method 'cg'.",
+        ) from error
