@@ -46,6 +46,13 @@ class BlobStore(Protocol):
         """Bytes [start, stop) of a blob (all of it by default). Raises NotFoundError."""
         ...
 
+    def get_into(self, key: str, buffer: memoryview) -> int:
+        """Read a blob into `buffer` (bytes); the size of the blob, which may be larger.
+
+        Raises NotFoundError.
+        """
+        ...
+
     def size(self, key: str) -> int | None:
         """Size in bytes, or None when there is no such blob."""
         ...
@@ -116,6 +123,16 @@ class LocalBlobs:
                 first = start or 0
                 file.seek(first)
                 return file.read(-1 if stop is None else max(0, stop - first))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(f"There is no stored object {key!r}.") from None
+
+    def get_into(self, key: str, buffer: memoryview) -> int:
+        try:
+            with self.path(key).open("rb", buffering=0) as file:
+                done = 0
+                while done < len(buffer) and (count := file.readinto(buffer[done:])):
+                    done += count
+                return done if done < len(buffer) else os.fstat(file.fileno()).st_size
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFoundError(f"There is no stored object {key!r}.") from None
 

@@ -36,10 +36,13 @@ def encode_chunk(values: npt.NDArray[np.generic], layout: ArrayLayout) -> bytes:
     return bytes(encode_values(values, layout.chunk_shape, layout.dtype))
 
 
-def decode_chunk(data: bytes, layout: ArrayLayout, key: str) -> npt.NDArray[np.floating]:
-    """Inverse of `encode_chunk`: an array of the full chunk shape, read-only, padding included.
+def decode_chunk(
+    data: bytes | memoryview, layout: ArrayLayout, key: str
+) -> npt.NDArray[np.floating]:
+    """Inverse of `encode_chunk`: an array of the full chunk shape, padding included.
 
-    `key` is for the message only. Raises CorruptChunkError when the size or the checksum is wrong.
+    It is a view of `data`. `key` is for the message only. Raises CorruptChunkError when the size
+    or the checksum is wrong.
     """
     return decode_values(data, layout.chunk_shape, layout.dtype, key)
 

@@ -206,15 +206,25 @@ def has_chunk(blobs: BlobStore, manifest: MatrixManifest, name: str, coords: Coo
 
 
 def read_chunk(
-    blobs: BlobStore, manifest: MatrixManifest, name: str, coords: Coordinates
+    blobs: BlobStore,
+    manifest: MatrixManifest,
+    name: str,
+    coords: Coordinates,
+    *,
+    buffer: memoryview | None = None,
 ) -> npt.NDArray[np.floating]:
-    """One chunk clipped to the array, read-only; sealed or not, either triangle.
+    """One chunk clipped to the array; sealed or not, either triangle.
+
+    `buffer`: memory of `encoded_bytes(layout.chunk_shape, layout.dtype)` bytes that is read into;
+    the result is a view of it. Without, the result is read-only. Fresh memory for each chunk costs
+    as much as reading it: whoever reads many should bring a buffer.
 
     Raises MissingChunkError, CorruptChunkError, InvalidKeyError outside the grid.
     """
     layout = _layout(manifest, name)
     key, mirrored = stored_chunk(manifest, layout, coords)
-    values = decode_chunk(get_chunk(blobs, key), layout, key)
+    data = get_chunk(blobs, key) if buffer is None else _get_chunk_into(blobs, key, buffer)
+    values = decode_chunk(data, layout, key)
     if mirrored:
         values = values.T
     return values[tuple(slice(0, p.stop - p.start) for p in layout.chunk_extent(coords))]
@@ -319,6 +329,15 @@ def get_chunk(blobs: BlobStore, key: str) -> bytes:
         return blobs.get(key)
     except NotFoundError:
         raise missing_chunk(key) from None
+
+
+def _get_chunk_into(blobs: BlobStore, key: str, buffer: memoryview) -> memoryview:
+    try:
+        size = blobs.get_into(key, buffer)
+    except NotFoundError:
+        raise missing_chunk(key) from None
+    check_size(size, len(buffer), key)
+    return buffer
 
 
 def missing_chunk(key: str) -> MissingChunkError:

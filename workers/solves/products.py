@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.solves.solution import Float64
-from workers.solves.source import Tile, TileSource
+from workers.solves.source import Tile, TileSource, tile_buffer
 
 COLUMN_MULTIPLE = 16  # XLA multiplies 16 columns faster than 10
 STRIP_ROWS = 256  # rows converted to float64 at a time in precise products
@@ -92,7 +92,20 @@ def multiply_tiles(
 def _supply(
     source: TileSource, tiles: list[Tile], held: HeldTiles | None
 ) -> Iterator[tuple[Tile, Any, int]]:
-    """Each tile with its values and the bytes read for it, reading ahead of the consumer."""
+    """Each tile with its values and the bytes read for it, reading ahead of the consumer.
+
+    Values that are not held are good until the next tile is asked for: their memory is used again.
+    """
+    ring: list[memoryview] = []
+
+    def buffer(number: int) -> memoryview:
+        """Of tiles held: new memory. Otherwise: that of a tile which the consumer is done with."""
+        if held is not None:
+            return tile_buffer(source.layout)
+        if len(ring) <= READ_AHEAD_TILES:
+            ring.append(tile_buffer(source.layout))
+        return ring[number % len(ring)]
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
         waiting: list[tuple[Tile, Any]] = []
 
@@ -105,9 +118,10 @@ def _supply(
             return tile, kept, values.nbytes
 
         try:
-            for tile in tiles:
+            for number, tile in enumerate(tiles):
                 there = held is not None and held.get(tile) is not None
-                waiting.append((tile, None if there else reader.submit(source.read, tile)))
+                pending = None if there else reader.submit(source.read, tile, buffer(number))
+                waiting.append((tile, pending))
                 if len(waiting) > READ_AHEAD_TILES:
                     yield finish(*waiting.pop(0))
             while waiting:

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.blobs import BlobStore, open_blobs
+from storage.chunks import encoded_bytes
 from storage.format import ArrayLayout, MatrixManifest
 from storage.matrices import read_chunk
+
+XLA_ALIGNMENT_BYTES = 64  # arrays that start elsewhere are copied before a program reads them
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ class TileSource(Protocol):
     @property
     def layout(self) -> ArrayLayout: ...
 
-    def read(self, tile: Tile) -> NDArray[Any]:
-        """Entries of the tile, clipped to the matrix, in the dtype of the layout."""
+    def read(self, tile: Tile, buffer: memoryview | None = None) -> NDArray[Any]:
+        """Entries of the tile, clipped to the matrix, in the dtype of the layout.
+
+        May be a view of `buffer`, if given (see `tile_buffer`).
+        """
         ...
 
 
@@ -57,9 +63,10 @@ class StoredTiles:
     def _blobs(self) -> BlobStore:
         return open_blobs(self.store_url)
 
-    def read(self, tile: Tile) -> NDArray[Any]:
+    def read(self, tile: Tile, buffer: memoryview | None = None) -> NDArray[Any]:
         """Raises MissingChunkError or CorruptChunkError; never returns fill values."""
-        return read_chunk(self._blobs, self.manifest, self.array, (tile.i, tile.j))
+        coords = (tile.i, tile.j)
+        return read_chunk(self._blobs, self.manifest, self.array, coords, buffer=buffer)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store_url": self.store_url, "manifest": self.manifest, "array": self.array}
@@ -84,7 +91,7 @@ class ArrayTiles:
             symmetric=self.symmetric,
         )
 
-    def read(self, tile: Tile) -> NDArray[Any]:
+    def read(self, tile: Tile, buffer: memoryview | None = None) -> NDArray[Any]:
         return np.ascontiguousarray(self.matrix[tile.rows, tile.cols], dtype=self.layout.dtype)
 
 
@@ -113,6 +120,14 @@ def row_panel(layout: ArrayLayout, i: int) -> Iterator[Tile]:
     """
     for j in range(layout.grid[1]):
         yield tile_at(layout, j, i) if layout.symmetric and j < i else tile_at(layout, i, j)
+
+
+def tile_buffer(layout: ArrayLayout) -> memoryview:
+    """Memory for `TileSource.read`, which XLA on a CPU uses in place."""
+    size = encoded_bytes(layout.chunk_shape, layout.dtype)
+    room = np.empty(size + XLA_ALIGNMENT_BYTES, np.uint8)
+    start = -room.ctypes.data % XLA_ALIGNMENT_BYTES
+    return room[start : start + size].data
 
 
 def tile_bytes(layout: ArrayLayout) -> int:

@@ -77,6 +77,16 @@ def test_put_get_ranges_replace_and_delete(local: LocalBlobs) -> None:
         local.get("a/b/c")
 
 
+@pytest.mark.parametrize("room", [0, 9, 10, 12])
+def test_get_into_a_buffer_of_any_size(local: LocalBlobs, room: int) -> None:
+    local.put("a", b"0123456789")
+    buffer = bytearray(b"-" * room)
+    assert local.get_into("a", memoryview(buffer)) == 10
+    assert bytes(buffer) == b"0123456789--"[:room]
+    with pytest.raises(NotFoundError):
+        local.get_into("b", memoryview(buffer))
+
+
 def test_folders_are_not_blobs(local: LocalBlobs) -> None:
     local.put("a/b", b"x")
     assert local.size("a") is None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from storage.blobs import open_blobs
+from storage.errors import CorruptChunkError
 from storage.format import ArrayLayout
+from support.matrices import sealed_gram
 from workers.solves.errors import SolveInterrupted
 from workers.solves.products import HeldTiles, multiply_tiles
-from workers.solves.source import ArrayTiles, Tile, row_panel, tiles_between
+from workers.solves.source import ArrayTiles, StoredTiles, Tile, row_panel, tiles_between
 
 
 @dataclass
@@ -23,9 +28,9 @@ class CountingTiles:
     def layout(self) -> ArrayLayout:
         return self.inner.layout
 
-    def read(self, tile: Tile) -> Any:
+    def read(self, tile: Tile, buffer: memoryview | None = None) -> Any:
         self.reads.append((tile.i, tile.j))
-        return self.inner.read(tile)
+        return self.inner.read(tile, buffer)
 
 
 def symmetric(rows: int, dtype: str = "float32") -> np.ndarray:
@@ -91,6 +96,33 @@ def test_streaming_reads_each_tile_once_per_application() -> None:
     )
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_stored_tiles_are_read_into_buffers_that_are_used_again(tmp_path: Path, hold: bool) -> None:
+    blobs = open_blobs(tmp_path)
+    manifest, arrays = sealed_gram(blobs, (100, 100), tile_rows=16)
+    source = StoredTiles(blobs.url, manifest, "ntk")
+    v = np.random.default_rng(1).standard_normal((100, 3))
+    held = HeldTiles() if hold else None
+    for _ in range(2):
+        part = multiply_tiles(source, all_tiles(source), v, precise=False, held=held)
+        np.testing.assert_allclose(part.values, arrays["ntk"] @ v, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"x" + data[1:]]
+)
+def test_damaged_tiles_are_never_multiplied(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    blobs = open_blobs(tmp_path)
+    manifest, _ = sealed_gram(blobs, (100, 100), tile_rows=16)
+    key = f"matrices/{manifest.id}/ntk/c/2/4"
+    blobs.put(key, damage(blobs.get(key)))
+    source = StoredTiles(blobs.url, manifest, "ntk")
+    with pytest.raises(CorruptChunkError, match="c/2/4"):
+        multiply_tiles(source, all_tiles(source), np.ones((100, 1)), precise=False)
+
+
 def test_held_tiles_are_read_once_ever() -> None:
     source = CountingTiles(ArrayTiles(symmetric(100), 32))
     held = HeldTiles()
@@ -119,7 +151,7 @@ def test_stops_between_tiles_and_stops_reading() -> None:
 
 def test_read_errors_reach_the_caller() -> None:
     class Broken(CountingTiles):
-        def read(self, tile: Tile) -> Any:
+        def read(self, tile: Tile, buffer: memoryview | None = None) -> Any:
             raise OSError("disk is gone")
 
     source = Broken(ArrayTiles(symmetric(64), 32))
