@@ -10,6 +10,7 @@ from service.cli import jobs, keys, submit
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
 from service.cli.outcome import print_json, stdout
+from service.cli.paper import paper
 from service.cli.serve import serve
 from service.cli.worker import worker
 
@@ -25,7 +26,7 @@ def build() -> typer.Typer:
     app.command()(serve)
     app.command()(worker)
     app.add_typer(submit.app, name="submit")
-    for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, demo):
+    for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, demo, paper):
         app.command()(command)
     app.add_typer(keys.app, name="keys")
     app.command()(version)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import importlib.resources
+import lzma
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -111,13 +113,14 @@ def _fashion(folder: Path) -> Split:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An array of bytes in the IDX format (header: 0, 0, type, rank, big-endian lengths).
 
-    Raises InvalidArrayError when the file is not gzip-compressed IDX of type 0x08 or is cut short.
+    Compressed as the name ends: .gz, .xz, or not at all. Raises InvalidArrayError when the file is
+    not IDX of type 0x08 or is cut short.
     """
+    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
     try:
-        with gzip.open(path, "rb") as file:
-            content = file.read()
-    except (OSError, EOFError) as error:
-        raise InvalidArrayError(f"{path} cannot be decompressed: {error}.") from error
+        content = unpack(path.read_bytes())
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InvalidArrayError(f"{path} cannot be read: {error}.") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise InvalidArrayError(f"{path} is not an IDX file of bytes.")
     rank = content[3]

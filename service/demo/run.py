@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.progress import JobBar, bytes_text, seconds_text
-from service.client import Client, Job
+from service.cli.finish import finish
+from service.cli.progress import bytes_text, seconds_text
+from service.client import Client
 from service.demo import data
 from service.demo.embedded import embedded_service
 from service.demo.memory import MemoryWatch
@@ -45,7 +46,7 @@ ENTRY_TOLERANCE = 1e-6
 
 
 class DemoFailedError(GramianError):
-    """A job failed, or stored numbers are not what they should be."""
+    """Stored numbers are not what they should be, or a line that the demonstration shows fails."""
 
     kind = "demo-failed"
 
@@ -103,8 +104,13 @@ def run(options: DemoOptions, console: Console) -> None:
         console.print()
         gram_task = {"type": "gram", "kernel": KERNEL, "x1": train, "outputs": ["ntk"]}
         _print_estimate(console, client, gram_task)
-        gram = _finish(console, client, gram_task, "Gram matrix")
-        cross = _finish(console, client, gram_task | {"x1": test, "x2": train}, "cross-Gram")
+        gram = finish(client, gram_task, console=console, label="Gram matrix")
+        cross = finish(
+            client,
+            gram_task | {"x1": test, "x2": train},
+            console=console,
+            label="cross-Gram",
+        )
         solve_task = {
             "type": "solve",
             "matrix": gram.matrix,
@@ -140,22 +146,8 @@ def run(options: DemoOptions, console: Console) -> None:
         )
 
 
-def _finish(console: Console, client: Client, task: dict[str, Any], label: str) -> Job:
-    """Submit, show the live bar, and return the job once it has succeeded."""
-    job = client.submit(task)
-    if job.ended and job.state == "succeeded":
-        console.print(f"{label}: stored by an earlier run of this demonstration ({job.id})")
-        return job
-    with JobBar(console, label) as bar:
-        job = client.wait(job.id, on_event=lambda event: bar.update(event.type, event.data))
-    if job.state != "succeeded":
-        error = job.error or {"message": f"it was {job.state}", "advice": ""}
-        raise DemoFailedError(f"{label}: {error['message']}", advice=error["advice"])
-    return job
-
-
 def _solve(console: Console, client: Client, label: str, task: dict[str, Any]) -> Answer:
-    job = _finish(console, client, task, label)
+    job = finish(client, task, console=console, label=label)
     summary = client.result(job.id)["summary"]
     return Answer(
         method=label,
