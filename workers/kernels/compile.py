@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from workers.kernels.errors import InvalidInputsError, KernelRangeError
-from workers.kernels.inputs import Panel, folded_correlation, prepare_panel
+from workers.kernels.inputs import Panel, close_limit, correlate, prepare_panel, repair
 from workers.kernels.program import build_program
 from workers.kernels.recursion import BlockResult, evaluate_pairs, mirror
 from workers.kernels.spec import KernelSpec
@@ -27,8 +27,22 @@ ROW_MULTIPLE = 64
 
 # The same for every kernel, so compiled once per process and shape rather than once per kernel.
 _prepare = jax.jit(prepare_panel, static_argnames=("single",))
-_correlate = jax.jit(folded_correlation, static_argnames=("symmetric",))
+_correlate = jax.jit(correlate, static_argnames=("symmetric",))
+_repair = jax.jit(repair, static_argnames=("symmetric",))
 _mirror = jax.jit(mirror)
+
+
+def input_correlation(left: Panel, right: Panel, *, symmetric: bool) -> jax.Array:
+    """Folded correlations (see inputs.py) of the rows of two panels, close pairs included.
+
+    Most blocks have no close pairs, so whether to repair is decided here, between two programs:
+    the second is compiled only where it is needed. Call with 64-bit types enabled.
+    """
+    folded, nearest = _correlate(left, right, symmetric=symmetric)
+    if float(nearest) >= close_limit(single=folded.dtype == jax.numpy.float32):
+        return folded
+    repaired: jax.Array = _repair(folded, left, right, symmetric=symmetric)
+    return repaired
 
 
 class CompiledKernel:
@@ -169,7 +183,7 @@ class CompiledKernel:
     ) -> dict[str, NDArray[Any]]:
         with jax.enable_x64(True):
             result = self._evaluate(
-                _correlate(left, right, symmetric=symmetric),
+                input_correlation(left, right, symmetric=symmetric),
                 left.length,
                 right.length,
                 features=left.unit.shape[1],

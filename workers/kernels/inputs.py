@@ -77,36 +77,60 @@ def prepare_panel(x: jax.Array, *, single: bool) -> Panel:
     )
 
 
-def folded_correlation(left: Panel, right: Panel, *, symmetric: bool) -> jax.Array:
-    """w = 1 - |rho| where rho >= 0 and -w where rho < 0, (n1, n2), dtype of the panels.
+class Correlations(NamedTuple):
+    """Correlations as the matrix product gives them.
 
-    One array holds the sign and the small distance from +1 or -1 (`unfold` separates them).
-    `symmetric`: both panels hold the same rows; the diagonal is exactly 0, and only the upper
-    triangle is made exact.
+    `folded` is w = 1 - |rho| where rho >= 0 and -w where rho < 0, (n1, n2): one array holds the
+    sign and the small distance from +1 or -1 (`unfold` separates them). If `nearest`, the
+    smallest |folded| (off the diagonal, if symmetric), is below `close_limit`, some entries need
+    `repair`.
+    """
+
+    folded: jax.Array
+    nearest: jax.Array  # ()
+
+
+def close_limit(*, single: bool) -> float:
+    """1 - |rho| below which entries may need `repair`."""
+    return CLOSE_SINGLE if single else CLOSE_DOUBLE
+
+
+def correlate(left: Panel, right: Panel, *, symmetric: bool) -> Correlations:
+    """Correlations between the rows of two panels, in the dtype of the panels.
+
+    `symmetric`: both panels hold the same rows; the diagonal is exactly 0.
     """
     import jax.numpy as jnp
-    from jax import lax
 
     dtype = left.unit.dtype
-    single = dtype == jnp.float32
     offset = jnp.dot(left.mean.astype(jnp.float64), right.mean.astype(jnp.float64))
     complement = (1 - offset - _product(right.centered, left.mean)).astype(dtype)
     u = complement[None, :] - _product(left.centered, right.unit)
-    row = lax.broadcasted_iota("int32", u.shape, 0)
-    column = lax.broadcasted_iota("int32", u.shape, 1)
-    if symmetric:
-        u = jnp.where(row == column, 0, u)
-    folded = _fold(u)
-    floor = FLOOR_SINGLE if single else FLOOR_DOUBLE
-    crowding = jnp.clip(2 * jnp.maximum(left.spread, right.spread), floor, 1).astype(dtype)
-    limit = CLOSE_SINGLE if single else CLOSE_DOUBLE
+    if not symmetric:
+        folded = _fold(u)
+        return Correlations(folded, jnp.min(jnp.min(jnp.abs(folded), axis=0)))
+    row, column = _indices(u)
+    folded = _fold(jnp.where(row == column, 0, u))
+    above = jnp.where(row < column, jnp.abs(folded), 1)
+    return Correlations(folded, jnp.min(jnp.min(above, axis=0)))
 
-    def close(folded: jax.Array) -> jax.Array:
-        near = (folded < limit * crowding) & (folded > -limit)
-        return near & (row < column) if symmetric else near
+
+def repair(folded: jax.Array, left: Panel, right: Panel, *, symmetric: bool) -> jax.Array:
+    """`folded` with the entries near +-1 made exact; of symmetric ones, the upper triangle."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    single = folded.dtype == jnp.float32
+    limit = close_limit(single=single)
+    floor = FLOOR_SINGLE if single else FLOOR_DOUBLE
+    crowding = jnp.clip(2 * jnp.maximum(left.spread, right.spread), floor, 1)
+    close = (folded < limit * crowding.astype(folded.dtype)) & (folded > -limit)
+    row, column = _indices(folded)
+    if symmetric:
+        close &= row < column
 
     def exact(folded: jax.Array) -> jax.Array:
-        return recompute(folded, close(folded), left.rows, right.rows)
+        return recompute(folded, close, left.rows, right.rows)
 
     def dense(folded: jax.Array) -> jax.Array:
         u = 1 - _product(unit_rows(left.rows), unit_rows(right.rows))
@@ -114,19 +138,15 @@ def folded_correlation(left: Panel, right: Panel, *, symmetric: bool) -> jax.Arr
             u = jnp.where(row == column, 0, u)
         return _fold(u).astype(folded.dtype)
 
-    # Columns first: vectorises. The branches derive `close` again rather than have it stored.
-    count = jnp.sum(jnp.sum(close(folded), axis=0, dtype=jnp.int32))
-    branch = (count > 0).astype(jnp.int32)
-    branches = [lambda folded: folded, exact]
-    if single:
-        branch += (count > int(MAX_CLOSE_FRACTION * u.size)).astype(jnp.int32)
-        branches.append(dense)
-    result: jax.Array = lax.switch(branch, branches, folded)
-    return result
+    if not single:
+        return exact(folded)
+    many = jnp.sum(close) > int(MAX_CLOSE_FRACTION * folded.size)
+    repaired: jax.Array = lax.cond(many, dense, exact, folded)
+    return repaired
 
 
 def unfold(folded: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """w = 1 - |rho| and rho, from `folded_correlation`."""
+    """w = 1 - |rho| and rho, from `Correlations.folded`."""
     import jax.numpy as jnp
 
     w = jnp.abs(folded)
@@ -138,6 +158,15 @@ def _fold(u: jax.Array) -> jax.Array:
     import jax.numpy as jnp
 
     return jnp.where(u <= 1, jnp.maximum(u, 0), jnp.minimum(u - 2, -SMALLEST))
+
+
+def _indices(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    from jax import lax
+
+    return (
+        lax.broadcasted_iota("int32", values.shape, 0),
+        lax.broadcasted_iota("int32", values.shape, 1),
+    )
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

@@ -41,7 +41,7 @@ def evaluate_pairs(
 ) -> BlockResult:
     """Kernel values from input correlations. Pure and traceable.
 
-    `folded` (n1, n2) is the result of `folded_correlation`; `length1` (n1,) and `length2` (n2,)
+    `folded` (n1, n2) are folded correlations (inputs.py); `length1` (n1,) and `length2` (n2,)
     are Euclidean norms of the rows, float64. Outputs are (n1, n2) in `dtype`.
     """
     import jax.numpy as jnp

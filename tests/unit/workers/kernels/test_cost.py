@@ -37,7 +37,7 @@ def test_block_bytes_bound_what_xla_allocates(activation: str, dtype: Any) -> No
     """Invariant: projected memory is at least what the compiled block uses."""
     import jax
 
-    from workers.kernels.compile import CompiledKernel, _correlate
+    from workers.kernels.compile import CompiledKernel, _correlate, _repair
 
     rows, features = 128, 200
     spec = parse_kernel({"preset": "fc", "activation": activation, "b_std": 0.1})
@@ -45,8 +45,9 @@ def test_block_bytes_bound_what_xla_allocates(activation: str, dtype: Any) -> No
     x = np.random.default_rng(0).standard_normal((rows, features)).astype(dtype)
     panel = kernel.panel(x, block_rows=rows)
     with jax.enable_x64(True):
-        folded = _correlate(panel, panel, symmetric=False)
+        folded = _correlate(panel, panel, symmetric=False).folded
         correlate = _correlate.lower(panel, panel, symmetric=False).compile()
+        repair = _repair.lower(folded, panel, panel, symmetric=False).compile()
         evaluate = kernel._evaluate.lower(
             folded,
             panel.length,
@@ -56,7 +57,7 @@ def test_block_bytes_bound_what_xla_allocates(activation: str, dtype: Any) -> No
             dtype=dtype,
         ).compile()
     used = 0
-    for program in (correlate, evaluate):
+    for program in (correlate, repair, evaluate):
         sizes = program.memory_analysis()
         used += sizes.temp_size_in_bytes + sizes.output_size_in_bytes
     used += 2 * cost.panel_bytes_per_number(spec, dtype) * rows * features

@@ -10,17 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.kernels.close_pairs import CHUNK_PAIRS
+from workers.kernels.compile import input_correlation
 from workers.kernels.inputs import (
     CLOSE_SINGLE,
     MAX_CLOSE_FRACTION,
     MAX_CONTRACTION,
-    folded_correlation,
     prepare_panel,
     unfold,
 )
 
 _prepare = jax.jit(prepare_panel, static_argnames=("single",))
-_correlate = jax.jit(folded_correlation, static_argnames=("symmetric",))
 
 
 def correlations(
@@ -31,7 +30,7 @@ def correlations(
     with jax.enable_x64(True):
         left = _prepare(x, single=single)
         right = left if y is None else _prepare(y, single=single)
-        w, rho = unfold(_correlate(left, right, symmetric=y is None))
+        w, rho = unfold(input_correlation(left, right, symmetric=y is None))
         return np.asarray(w), np.asarray(rho)
 
 
