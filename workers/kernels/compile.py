@@ -38,6 +38,7 @@ def input_correlation(left: Panel, right: Panel, *, symmetric: bool) -> jax.Arra
     Most blocks have no close pairs, so whether to repair is decided here, between two programs:
     the second is compiled only where it is needed. Call with 64-bit types enabled.
     """
+    folded: jax.Array
     folded, nearest = _correlate(left, right, symmetric=symmetric)
     if float(nearest) >= close_limit(single=folded.dtype == jax.numpy.float32):
         return folded
