@@ -10,6 +10,7 @@ reading gets three times slower.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -67,15 +68,39 @@ def encode_values(
         n > c for n, c in zip(values.shape, chunk_shape, strict=True)
     ):
         raise ValueError(f"values of shape {values.shape} do not fit in chunks of {chunk_shape}")
-    payload_bytes = encoded_bytes(chunk_shape, little) - CHECKSUM_BYTES
-    buffer = np.empty(payload_bytes + CHECKSUM_BYTES, np.uint8)
-    chunk = buffer[:payload_bytes].view(little).reshape(chunk_shape)
-    if values.shape != chunk_shape:
-        chunk[...] = fill_value(little)
-    chunk[tuple(slice(0, n) for n in values.shape)] = values
-    checksum = google_crc32c.value(buffer[:payload_bytes])
-    buffer[payload_bytes:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
-    return buffer.data
+    chunk = ChunkBuffer(chunk_shape, little)
+    chunk.values[tuple(slice(0, n) for n in values.shape)] = values
+    return chunk.encoded(values.shape)
+
+
+class ChunkBuffer:
+    """Memory laid out as one chunk file, for those who make many chunks, one after the other.
+
+    `values`, of the full chunk shape, is written to by the owner; fresh memory for each chunk and
+    a copy into it would cost more than the checksum and the write.
+    """
+
+    def __init__(self, chunk_shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        little = np.dtype(dtype).newbyteorder("<")
+        self._file = np.empty(encoded_bytes(chunk_shape, little), np.uint8)
+        self.values: npt.NDArray[Any] = (
+            self._file[:-CHECKSUM_BYTES].view(little).reshape(chunk_shape)
+        )
+
+    def encoded(self, shape: tuple[int, ...]) -> memoryview:
+        """The file of the chunk whose part `shape` lies in the array; the rest becomes padding.
+
+        A view: good until `values` are written to again.
+        """
+        inside: tuple[slice, ...] = ()
+        for kept in shape:
+            self.values[(*inside, slice(kept, None))] = fill_value(self.values.dtype)
+            inside = (*inside, slice(0, kept))
+        checksum = google_crc32c.value(self._file[:-CHECKSUM_BYTES])
+        self._file[-CHECKSUM_BYTES:] = np.frombuffer(
+            checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8
+        )
+        return self._file.data
 
 
 def decode_values(

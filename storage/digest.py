@@ -66,14 +66,23 @@ def block_digests(
     rows = values.reshape(len(values), -1)
     width = block_rows if square and values.ndim == 2 else rows.shape[1]
     grid = (math.ceil(rows.shape[0] / block_rows), math.ceil(rows.shape[1] / width))
-    little = values.dtype.newbyteorder("<")
-    leaves = np.zeros((*grid, DIGEST_BYTES), np.uint8)
+    leaves = empty_leaves(grid)
     for p in range(grid[0]):
         for q in range(p if diagonal else 0, grid[1]):
             block = rows[p * block_rows : (p + 1) * block_rows, q * width : (q + 1) * width]
-            data = np.ascontiguousarray(block, dtype=little)
-            leaves[p, q] = _hash(data.data.cast("B"))
+            leaves[p, q] = leaf(block)
     return leaves
+
+
+def empty_leaves(grid: tuple[int, int]) -> Node:
+    """Leaves of a tile of `grid` blocks, all absent, to be filled in one by one."""
+    return np.zeros((*grid, DIGEST_BYTES), np.uint8)
+
+
+def leaf(block: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Digest (32 numbers) of one block, clipped to the array, in any memory and byte order."""
+    data = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<"))
+    return _hash(data.data.cast("B"))
 
 
 def tile_digest(
@@ -85,7 +94,7 @@ def tile_digest(
 ) -> bytes:
     """Digest (32 bytes) of one tile clipped to its array. Arguments as for `block_digests`."""
     leaves = block_digests(values, block_rows=block_rows, diagonal=diagonal, square=square)
-    return _root(leaves)
+    return root(leaves)
 
 
 def chunk_digest(
@@ -133,7 +142,7 @@ def array_digest(
         "shape": list(layout.shape),
         "symmetric": layout.symmetric,
     }
-    return _hash(canonical_json(header) + b"\n" + _root(nodes)).tobytes().hex()
+    return _hash(canonical_json(header) + b"\n" + root(nodes)).tobytes().hex()
 
 
 def matrix_digest(manifest: MatrixManifest, array_digests: Mapping[str, str]) -> str:
@@ -178,7 +187,8 @@ def canonical_json(document: Any) -> bytes:
     return text.encode()
 
 
-def _root(nodes: Node) -> bytes:
+def root(nodes: Node) -> bytes:
+    """Digest (32 bytes) of the node above `nodes`: of a tile from its leaves."""
     while nodes.shape[:2] != (1, 1):
         nodes = _parents(nodes)
     return nodes.tobytes()

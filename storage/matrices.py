@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from storage import digest as trees
 from storage.blobs import BlobStore
-from storage.chunks import check_size, decode_chunk, encode_values, encoded_bytes
+from storage.chunks import (
+    ChunkBuffer,
+    check_size,
+    decode_chunk,
+    encode_values,
+    encoded_bytes,
+)
 from storage.documents import (
     GROUP_DOCUMENT,
     ArrayDocument,
@@ -170,13 +176,14 @@ def write_chunk(
     manifest: MatrixManifest,
     name: str,
     coords: Coordinates,
-    values: npt.NDArray[np.generic],
+    values: npt.NDArray[np.generic] | ChunkBuffer,
     *,
     repair: bool = False,
 ) -> int:
     """Write one chunk atomically; the number of bytes written.
 
-    `values`: the chunk clipped to the array (or padded to the full chunk shape). Chunks right of
+    `values`: the chunk clipped to the array, or padded to the full chunk shape, or a buffer whose
+    values are copied no more. Chunks right of
     the diagonal stand for their mirrors, and chunks on it must be bitwise symmetric. Raises
     ConflictError on a sealed matrix unless `repair`: a worker that was given up for dead must not
     change what readers have seen. A repair must restore the digest; `verify` tells.
@@ -184,16 +191,20 @@ def write_chunk(
     layout = _layout(manifest, name)
     key = _stored_key(manifest, layout, coords)
     clipped = tuple(part.stop - part.start for part in layout.chunk_extent(coords))
-    if values.shape not in (clipped, layout.chunk_shape):
-        raise ValueError(f"chunk {coords} of {name} is {clipped}, values are {values.shape}")
-    if layout.symmetric and coords[0] == coords[1] and not is_bitwise_symmetric(values):
+    array = values.values if isinstance(values, ChunkBuffer) else values
+    if array.shape not in (clipped, layout.chunk_shape):
+        raise ValueError(f"chunk {coords} of {name} is {clipped}, values are {array.shape}")
+    part = array[tuple(slice(0, n) for n in clipped)]
+    if layout.symmetric and coords[0] == coords[1] and not is_bitwise_symmetric(part):
         raise ValueError(f"diagonal chunk {coords} of {name} is not exactly symmetric")
     if not repair and is_sealed(blobs, manifest.id):
         raise ConflictError(
             f"Matrix {manifest.id} is sealed.", advice="Sealed matrices never change."
         )
-    part = values[tuple(slice(0, n) for n in clipped)]
-    data = encode_values(part, layout.chunk_shape, layout.dtype)
+    if isinstance(values, ChunkBuffer):
+        data = values.encoded(clipped)
+    else:
+        data = encode_values(part, layout.chunk_shape, layout.dtype)
     blobs.put(key, data)
     return len(data)
 

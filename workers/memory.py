@@ -53,7 +53,8 @@ def gram_task_memory(
         base=base_bytes,
         panels=max(panel_cache_bytes, 2 * numbers * panel_bytes_per_number)
         + numbers * (data_itemsize + itemsize + panel_bytes_per_number),
-        # Every output's tile, plus the padded encoded chunk and the buffer that is written.
-        tiles=outputs * chunk + 2 * chunk,
+        # A buffer per output; one chunk that was found stored, or the transpose that the symmetry
+        # of a diagonal tile is checked against.
+        tiles=outputs * chunk + chunk,
         blocks=block_bytes,
     )

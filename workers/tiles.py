@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from storage import datasets, matrices
 from storage.blobs import BlobStore, open_blobs
 from storage.catalog.records import TileRecord
+from storage.chunks import ChunkBuffer
 from storage.datasets import DatasetInfo
-from storage.digest import tile_digest
 from storage.errors import CorruptChunkError, GramianError, MissingChunkError
 from storage.format import MatrixManifest
 from workers.kernels import cost
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
+from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
 from workers.worker_state import WorkerState, worker_state
 
 STOP_POLL_SECONDS = 0.2
@@ -94,13 +94,13 @@ def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
     blobs = open_blobs(task.store_url)
     state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
-    check_stop = _stop_check(blobs, task.stop_key)
+    worker = _TileWorker(task, blobs, state, _stop_check(blobs, task.stop_key))
     done: list[TileResult] = []
     failed: list[TileFailure] = []
     for tile in tiles:
         try:
-            check_stop()
-            done.append(_finish_tile(task, tile, blobs, state, check_stop))
+            worker.check_stop()
+            done.append(worker.finish(tile))
         except _StopSeenError:
             return BatchResult(tuple(done), tuple(failed), stopped=True)
         except Exception as error:  # noqa: BLE001 - the boundary: any fault is reported as data
@@ -108,127 +108,103 @@ def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
     return BatchResult(tuple(done), tuple(failed), stopped=False)
 
 
-def _finish_tile(
-    task: GramTask,
-    tile: Tile,
-    blobs: BlobStore,
-    state: WorkerState,
-    check_stop: Callable[[], None],
-) -> TileResult:
-    start = time.perf_counter()
-    stored = _read_stored(task, tile, blobs)
-    computed = stored is None
-    values = _compute_tile(task, tile, blobs, state, check_stop) if stored is None else stored
-    seconds = time.perf_counter() - start
-    records = []
-    for name, array in values.items():
-        if computed:
-            matrices.write_chunk(blobs, task.manifest, name, tile, array)
-        records.append(_record(task, tile, name, array, seconds))
-    return TileResult(tile, tuple(records), computed, time.perf_counter() - start)
+class _TileWorker:
+    """Finishes the tiles of one batch, one after the other in the same buffers."""
 
+    def __init__(
+        self, task: GramTask, blobs: BlobStore, state: WorkerState, check_stop: Callable[[], None]
+    ) -> None:
+        self.check_stop = check_stop
+        self._task = task
+        self._blobs = blobs
+        self._state = state
+        self._block_rows = task.manifest.block_rows
+        self._chunks: dict[str, ChunkBuffer] = {}  # by array, made for the first tile computed
 
-def _read_stored(
-    task: GramTask, tile: Tile, blobs: BlobStore
-) -> dict[str, NDArray[np.floating]] | None:
-    """The tile's arrays if every one is stored and intact, else None."""
-    names = [layout.name for layout in task.manifest.arrays]
-    if not all(matrices.has_chunk(blobs, task.manifest, name, tile) for name in names):
-        return None
-    try:
-        return {name: matrices.read_chunk(blobs, task.manifest, name, tile) for name in names}
-    except (CorruptChunkError, MissingChunkError):
-        return None  # damaged: computing it again replaces it
-
-
-def _compute_tile(
-    task: GramTask,
-    tile: Tile,
-    blobs: BlobStore,
-    state: WorkerState,
-    check_stop: Callable[[], None],
-) -> dict[str, NDArray[np.floating]]:
-    kernel = _compiled(task, state)
-    rows, cols = task.plan.extent(tile)
-    layout = task.manifest.arrays[0]
-    on_diagonal = layout.symmetric and tile[0] == tile[1]
-    x1 = _panel(task, task.x1, rows, kernel, blobs, state)
-    x2 = x1 if on_diagonal else _panel(task, task.x2 or task.x1, cols, kernel, blobs, state)
-    names = tuple(array.name for array in task.manifest.arrays)
-    values = {name: np.empty((x1.rows, x2.rows), layout.dtype) for name in names}
-    step = task.manifest.block_rows
-    for r, left in enumerate(x1.blocks):
-        # In a diagonal tile only blocks on and above the diagonal are computed, exactly those
-        # that a smaller tile size would compute; the others are their transposes.
-        for c, right in enumerate(x2.blocks):
-            if on_diagonal and c < r:
-                continue
-            check_stop()
-            block = kernel.block(
-                left, right, symmetric=on_diagonal and r == c, outputs=names, block_rows=step
-            )
-            here = (slice(r * step, (r + 1) * step), slice(c * step, (c + 1) * step))
-            for name in names:
-                target = values[name][here]
-                target[...] = block[name][: target.shape[0], : target.shape[1]]
-                if on_diagonal and r != c:
-                    values[name][here[::-1]] = target.T
-    return values
-
-
-def _compiled(task: GramTask, state: WorkerState) -> Any:
-    from workers.kernels import compile_kernel, parse_kernel  # imports JAX, only in workers
-
-    spec = parse_kernel(task.kernel)
-    if spec.digest not in state.kernels:
-        state.kernels[spec.digest] = compile_kernel(spec)
-    return state.kernels[spec.digest]
-
-
-def _panel(
-    task: GramTask,
-    info: DatasetInfo,
-    rows: slice,
-    kernel: Any,
-    blobs: BlobStore,
-    state: WorkerState,
-) -> PreparedPanel:
-    """Samples `rows` in the kernel's dtype, prepared block by block."""
-    dtype = task.manifest.arrays[0].dtype
-    step = task.manifest.block_rows
-
-    def read() -> PreparedPanel:
-        samples = datasets.read_rows(blobs, info, rows.start, rows.stop)
-        flat = np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=dtype)
-        blocks = tuple(
-            kernel.panel(flat[start : start + step], block_rows=step)
-            for start in range(0, len(flat), step)
+    def finish(self, tile: Tile) -> TileResult:
+        start = time.perf_counter()
+        found = self._found(tile)
+        statistics = self._compute_and_write(tile) if found is None else found
+        seconds = time.perf_counter() - start
+        records = tuple(
+            statistics[layout.name].record(layout, tile, seconds)
+            for layout in self._task.manifest.arrays
         )
-        per_number = cost.panel_bytes_per_number(kernel.spec, dtype)
-        return PreparedPanel(len(flat), blocks, len(blocks) * step * flat.shape[1] * per_number)
+        return TileResult(tile, records, found is None, seconds)
 
-    key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)
-    return state.panels.get(key, read)
+    def _on_diagonal(self, tile: Tile) -> bool:
+        return self._task.manifest.arrays[0].symmetric and tile[0] == tile[1]
 
+    def _found(self, tile: Tile) -> dict[str, TileStatistics] | None:
+        """Statistics of the tile's arrays if every one is stored and intact, else None."""
+        manifest = self._task.manifest
+        names = [layout.name for layout in manifest.arrays]
+        if not all(matrices.has_chunk(self._blobs, manifest, name, tile) for name in names):
+            return None
+        diagonal = self._on_diagonal(tile)
+        found = {}
+        for name in names:
+            try:
+                values = matrices.read_chunk(self._blobs, manifest, name, tile)
+            except (CorruptChunkError, MissingChunkError):
+                return None  # damaged: computing it again replaces it
+            found[name] = stored_statistics(values, block_rows=self._block_rows, diagonal=diagonal)
+        return found
 
-def _record(
-    task: GramTask, tile: Tile, name: str, values: NDArray[np.floating], seconds: float
-) -> TileRecord:
-    layout = task.manifest.array(name)
-    diagonal = layout.symmetric and tile[0] == tile[1]
-    low, high = float(values.min()), float(values.max())
-    finite = bool(np.isfinite(low) and np.isfinite(high))  # NaN and Inf both reach min or max
-    return TileRecord(
-        array=name,
-        i=tile[0],
-        j=tile[1],
-        digest=tile_digest(values, block_rows=task.manifest.block_rows, diagonal=diagonal),
-        seconds=seconds,
-        minimum=low if np.isfinite(low) else 0.0,
-        maximum=high if np.isfinite(high) else 0.0,
-        nonfinite=0 if finite else int(values.size - np.count_nonzero(np.isfinite(values))),
-        stored_bytes=int(np.prod(layout.chunk_shape)) * layout.itemsize + 4,
-    )
+    def _compute_and_write(self, tile: Tile) -> dict[str, TileStatistics]:
+        manifest, step, diagonal = self._task.manifest, self._block_rows, self._on_diagonal(tile)
+        kernel = self._kernel()
+        rows, cols = self._task.plan.extent(tile)
+        x1 = self._panel(self._task.x1, rows, kernel)
+        x2 = x1 if diagonal else self._panel(self._task.x2 or self._task.x1, cols, kernel)
+        if not self._chunks:
+            for layout in manifest.arrays:
+                self._chunks[layout.name] = ChunkBuffer(layout.chunk_shape, layout.dtype)
+        arrays = {
+            name: TileArray(chunk, (x1.rows, x2.rows), block_rows=step, diagonal=diagonal)
+            for name, chunk in self._chunks.items()
+        }
+        names = tuple(arrays)
+        for r, left in enumerate(x1.blocks):
+            # In a diagonal tile only blocks on and above the diagonal are computed, exactly those
+            # that a smaller tile size would compute; the others are their transposes.
+            for c, right in enumerate(x2.blocks):
+                if diagonal and c < r:
+                    continue
+                self.check_stop()
+                block = kernel.block(
+                    left, right, symmetric=diagonal and r == c, outputs=names, block_rows=step
+                )
+                for name, array in arrays.items():
+                    array.put(r, c, block[name])
+        for name, array in arrays.items():
+            matrices.write_chunk(self._blobs, manifest, name, tile, array.chunk)
+        return {name: array.statistics for name, array in arrays.items()}
+
+    def _kernel(self) -> Any:
+        from workers.kernels import compile_kernel, parse_kernel  # imports JAX, only in workers
+
+        spec = parse_kernel(self._task.kernel)
+        if spec.digest not in self._state.kernels:
+            self._state.kernels[spec.digest] = compile_kernel(spec)
+        return self._state.kernels[spec.digest]
+
+    def _panel(self, info: DatasetInfo, rows: slice, kernel: Any) -> PreparedPanel:
+        """Samples `rows` in the kernel's dtype, prepared block by block."""
+        dtype, step = self._task.manifest.arrays[0].dtype, self._block_rows
+
+        def read() -> PreparedPanel:
+            samples = datasets.read_rows(self._blobs, info, rows.start, rows.stop)
+            flat = np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=dtype)
+            blocks = tuple(
+                kernel.panel(flat[start : start + step], block_rows=step)
+                for start in range(0, len(flat), step)
+            )
+            per_number = cost.panel_bytes_per_number(kernel.spec, dtype)
+            return PreparedPanel(len(flat), blocks, len(blocks) * step * flat.shape[1] * per_number)
+
+        key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)
+        return self._state.panels.get(key, read)
 
 
 def _stop_check(blobs: BlobStore, key: str) -> Callable[[], None]:
