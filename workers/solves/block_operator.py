@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from workers.errors import ClusterUnavailableError, WorkerMemoryError
 from workers.futures import ResultLostError, fetch
 from workers.solves.errors import SolveInterrupted
-from workers.solves.holder import ShareCall, multiply_share, release
-from workers.solves.operator import Placement, Traffic
-from workers.solves.products import Partial
+from workers.solves.holder import Action, Gather, Hold, Multiply, ShareCall, release, serve_shares
+from workers.solves.operator import Placement, Traffic, put_columns
+from workers.solves.products import Gathered, Partial
 from workers.solves.shares import Share, assign, cut
 from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_bytes
@@ -37,6 +37,7 @@ from workers.solves.source import TileSource, tile_bytes
 POLL_SECONDS = 0.25
 FETCH_SECONDS = 10.0  # a result that takes longer to arrive is taken to be lost with its worker
 SCATTER_ABOVE_BYTES = 4 << 20  # larger vectors are sent apart from the task graph
+GATHER_BYTES = 64 << 20  # of columns that one worker gathers before it sends them
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class OperatorSettings:
     wait_for_workers_seconds: float = 120.0
     max_repeats: int = 4
     idle_release_seconds: float = 900.0
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of all shares at once: one portion of each."""
+
+    action: Action
+    message: NDArray[Any]
+    portion: int
+    portions: int
 
 
 class BlockOperator:
@@ -112,13 +123,35 @@ class BlockOperator:
         """
         narrow = self._source.layout.dtype == "float32" and not precise
         message: NDArray[Any] = vectors.astype(np.float32) if narrow else vectors
-        parts: dict[int, Partial] = {}
+        started = time.monotonic()
+        parts: dict[int, Partial] = self._ask_all(Multiply(precise), message)
+        total = self._sum(parts, vectors.shape[1], precise)
+        self.traffic.seconds += time.monotonic() - started
+        return total
+
+    def columns(self, indices: NDArray[np.int64]) -> NDArray[np.floating]:
+        """K[:, indices] as in `Operator`; raises what `apply` raises."""
+        layout = self._source.layout
+        result = np.empty((layout.shape[0], indices.size), dtype=layout.dtype)
+        portions = max(1, -(-result.nbytes // (len(self._shares) * GATHER_BYTES)))
+        for portion in range(portions):
+            parts: dict[int, Gathered] = self._ask_all(Gather(), indices, portion, portions)
+            put_columns(result, parts.values())
+            self.traffic.bytes_read += sum(part.bytes_read for part in parts.values())
+        self.traffic.bytes_moved += result.nbytes
+        return result
+
+    def _ask_all(
+        self, action: Action, message: NDArray[Any], portion: int = 0, portions: int = 1
+    ) -> dict[int, Any]:
+        """What every share answers, by share index; again where workers are lost."""
+        parts: dict[int, Any] = {}
         repeats = 0
         while len(parts) < len(self._shares):
             if self._crowded:
                 self._reassign()
             todo = [share for share in self._shares if share.index not in parts]
-            lost = self._round(todo, message, precise, parts)
+            lost = self._round(_Request(action, message, portion, portions), todo, parts)
             if not lost:
                 continue
             self.traffic.lost_workers += len(lost)
@@ -130,7 +163,7 @@ class BlockOperator:
                     advice="Give workers more memory, or use placement 'stream'.",
                     lost=sorted(lost),
                 )
-        return self._sum(parts, vectors.shape[1], precise)
+        return parts
 
     def close(self) -> None:
         """Free the tiles on all workers. Workers that are gone have nothing to free."""
@@ -148,9 +181,7 @@ class BlockOperator:
         self.traffic.precise_applications += precise
         return total
 
-    def _round(
-        self, todo: list[Share], message: NDArray[Any], precise: bool, parts: dict[int, Partial]
-    ) -> set[str]:
+    def _round(self, request: _Request, todo: list[Share], parts: dict[int, Any]) -> set[str]:
         """Send one message to each owner, collect what comes; the workers found lost."""
         by_worker: dict[str, list[Share]] = {}
         for share in todo:
@@ -158,32 +189,33 @@ class BlockOperator:
         futures: dict[Future[Any], str] = {}
         try:
             for worker, shares in by_worker.items():
-                futures[self._send(worker, shares, message, precise)] = worker
+                futures[self._send(worker, shares, request)] = worker
             return self._collect(futures, by_worker, parts)
         finally:
             unfinished = [future for future in futures if not future.done()]
             if unfinished and self._client.status == "running":
                 self._client.cancel(unfinished)
 
-    def _send(
-        self, worker: str, shares: list[Share], message: NDArray[Any], precise: bool
-    ) -> Future[Any]:
-        # A worker that took over another's share keeps only as many as it was projected to hold.
-        calls = [
-            ShareCall(share, self.placement == "memory" and position == 0)
-            for position, share in enumerate(shares)
-        ]
+    def _send(self, worker: str, shares: list[Share], request: _Request) -> Future[Any]:
+        calls = [ShareCall(share, request.portion, request.portions) for share in shares]
+        hold = None
+        if self.placement != "stream":
+            # A worker that took over another's share keeps only as many as it was projected to.
+            first = min(index for index, owner in self._owners.items() if owner == worker)
+            hold = Hold(first, mirrors=self.placement == "full")
+        message = request.message
         argument: Any = message
         if message.nbytes > SCATTER_ABOVE_BYTES:
             argument = self._client.scatter(message, workers=[worker], hash=False)
         self.traffic.bytes_moved += message.nbytes
         return self._client.submit(
-            multiply_share,
+            serve_shares,
             self._source,
             self._solve_id,
             calls,
             argument,
-            precise=precise,
+            action=request.action,
+            hold=hold,
             idle_seconds=self._settings.idle_release_seconds,
             key=f"apply-{self._solve_id}-{secrets.token_hex(6)}",
             workers=[worker],
@@ -195,7 +227,7 @@ class BlockOperator:
         self,
         futures: dict[Future[Any], str],
         by_worker: dict[str, list[Share]],
-        parts: dict[int, Partial],
+        parts: dict[int, Any],
     ) -> set[str]:
         started = time.monotonic()
         waiting = dict(futures)
@@ -221,10 +253,10 @@ class BlockOperator:
                 continue  # its future is done now, and `_take` says what that means
         return lost
 
-    def _take(self, future: Future[Any], parts: dict[int, Partial]) -> bool:
+    def _take(self, future: Future[Any], parts: dict[int, Any]) -> bool:
         """Take the results of a finished message; False if its worker was lost."""
         try:
-            results: dict[int, Partial] = fetch(future, timeout_seconds=FETCH_SECONDS)
+            results: dict[int, Any] = fetch(future, timeout_seconds=FETCH_SECONDS)
         except (ResultLostError, KilledWorker):
             return False
         parts.update(results)

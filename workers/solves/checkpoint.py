@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.blobs import BlobStore
 from storage.errors import NotFoundError
-from workers.solves.block_cg import CGState
+from workers.solves.cg_state import CGState
 from workers.solves.solution import Float64
 
 CHECKPOINT_VERSION = 1

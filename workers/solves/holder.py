@@ -11,7 +11,7 @@ from distributed import Worker, get_worker
 from numpy.typing import NDArray
 
 from workers.solves.errors import SolveInterrupted
-from workers.solves.products import HeldTiles, Partial, multiply_tiles
+from workers.solves.products import HeldTiles, gather_columns, multiply_tiles
 from workers.solves.shares import Share
 from workers.solves.source import TileSource, tiles_between
 
@@ -20,10 +20,41 @@ _ATTRIBUTE = "gramian_solves"  # of the Dask Worker object: lives and dies with 
 
 @dataclass(frozen=True)
 class ShareCall:
-    """Multiply this share; `hold` its tiles for the next time."""
+    """Work on one of `portions` equal parts of a share."""
 
     share: Share
-    hold: bool
+    portion: int = 0
+    portions: int = 1
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Numbers of the first tile of the portion and of the first one after it."""
+        tiles, first = self.share.tiles, self.share.start
+        start = first + tiles * self.portion // self.portions
+        return start, first + tiles * (self.portion + 1) // self.portions
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep the tiles of this share for the next time; with `mirrors`, their transposes as well."""
+
+    share_index: int
+    mirrors: bool
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """What to do with a share: multiply it by vectors, in float64 products if `precise`."""
+
+    precise: bool
+
+
+@dataclass(frozen=True)
+class Gather:
+    """What to do with a share: give its entries of some columns."""
+
+
+Action = Multiply | Gather
 
 
 @dataclass
@@ -36,31 +67,44 @@ class HeldSolve:
     watched: bool = False
 
 
-def multiply_share(
+def serve_shares(
     source: TileSource,
     solve_id: str,
     calls: list[ShareCall],
-    vectors: NDArray[Any],
+    message: NDArray[Any],
     *,
-    precise: bool,
+    action: Action,
+    hold: Hold | None,
     idle_seconds: float,
-) -> dict[int, Partial]:
-    """The partial products of some shares, by share index. Runs in a Dask worker."""
+) -> dict[int, Any]:
+    """What the action gives for some shares, by share index. Runs in a Dask worker.
+
+    `message` holds the vectors to multiply (Multiply: a Partial) or the indices of the columns
+    (Gather: a Gathered).
+    """
     check_stop = cancellation_check()
     check_stop()
-    solve = _enter(solve_id, calls, idle_seconds)
-    results = {}
+    solve = _enter(solve_id, hold, idle_seconds)
+    results: dict[int, Any] = {}
     try:
         for call in calls:
-            held = solve.shares.setdefault(call.share.index, HeldTiles()) if call.hold else None
-            results[call.share.index] = multiply_tiles(
-                source,
-                tiles_between(source.layout, call.share.start, call.share.stop),
-                vectors,
-                precise=precise,
-                held=held,
-                check_stop=check_stop,
-            )
+            held = None
+            if hold is not None and call.share.index == hold.share_index:
+                held = solve.shares.setdefault(hold.share_index, HeldTiles(mirrors=hold.mirrors))
+            tiles = tiles_between(source.layout, *call.span)
+            if isinstance(action, Multiply):
+                results[call.share.index] = multiply_tiles(
+                    source,
+                    tiles,
+                    message,
+                    precise=action.precise,
+                    held=held,
+                    check_stop=check_stop,
+                )
+            else:
+                results[call.share.index] = gather_columns(
+                    source, tiles, message, held=held, check_stop=check_stop
+                )
     finally:
         solve.busy = False
         solve.last_used = time.monotonic()
@@ -94,7 +138,7 @@ def cancellation_check() -> Callable[[], None]:
     return check
 
 
-def _enter(solve_id: str, calls: list[ShareCall], idle_seconds: float) -> HeldSolve:
+def _enter(solve_id: str, hold: Hold | None, idle_seconds: float) -> HeldSolve:
     try:
         worker = get_worker()
     except ValueError:  # not in a worker: nothing outlives the call
@@ -103,8 +147,7 @@ def _enter(solve_id: str, calls: list[ShareCall], idle_seconds: float) -> HeldSo
     solve = solves.setdefault(solve_id, HeldSolve())
     solve.busy = True
     # A share that moved to another worker is not this one's to keep.
-    kept = {call.share.index for call in calls if call.hold}
-    for index in set(solve.shares) - kept:
+    for index in set(solve.shares) - ({hold.share_index} if hold is not None else set()):
         del solve.shares[index]
     _watch(worker, solve_id, solve, idle_seconds)
     return solve

@@ -8,18 +8,21 @@ float64, so one set of held tiles serves any λ. A preconditioner is a separate 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.solves.errors import SolveInterrupted
-from workers.solves.products import HeldTiles, multiply_tiles
+from workers.solves.products import Gathered, HeldTiles, gather_columns, multiply_tiles
 from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_at, tiles_between
 
-Placement = Literal["memory", "stream"]
+# full: the whole matrix in worker memory; memory: the stored triangle; stream: read at each pass.
+Placement = Literal["full", "memory", "stream"]
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Traffic:
 
     applications: int = 0
     precise_applications: int = 0
+    seconds: float = 0.0  # wall time inside applications
     bytes_read: int = 0  # from the store
     bytes_moved: int = 0  # between processes
     lost_workers: int = 0
@@ -58,6 +62,13 @@ class Operator(Protocol):
         """
         ...
 
+    def columns(self, indices: NDArray[np.int64]) -> NDArray[np.floating]:
+        """K[:, indices] (n, b) in the stored dtype, for ascending distinct indices.
+
+        Costs one pass over the stored tiles at most, and no product.
+        """
+        ...
+
     def close(self) -> None:
         """Free the tiles held. The operator cannot be used afterwards."""
         ...
@@ -74,7 +85,7 @@ class LocalOperator:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source = source
-        self._held: HeldTiles | None = HeldTiles() if placement == "memory" else None
+        self._held = None if placement == "stream" else HeldTiles(mirrors=placement == "full")
         self._should_stop = should_stop
         self.placement = f"local {placement}"
         self.traffic = Traffic()
@@ -89,7 +100,7 @@ class LocalOperator:
         return float(np.finfo(self._source.layout.dtype).eps)
 
     def apply(self, vectors: Float64, *, precise: bool = False) -> Float64:
-        layout = self._source.layout
+        layout, started = self._source.layout, time.monotonic()
         part = multiply_tiles(
             self._source,
             tiles_between(layout, 0, layout.stored_chunks),
@@ -100,8 +111,20 @@ class LocalOperator:
         )
         self.traffic.applications += 1
         self.traffic.precise_applications += precise
+        self.traffic.seconds += time.monotonic() - started
         self.traffic.bytes_read += part.bytes_read
         return part.values
+
+    def columns(self, indices: NDArray[np.int64]) -> NDArray[np.floating]:
+        layout = self._source.layout
+        tiles = tiles_between(layout, 0, layout.stored_chunks)
+        gathered = gather_columns(
+            self._source, tiles, indices, held=self._held, check_stop=self._check_stop
+        )
+        self.traffic.bytes_read += gathered.bytes_read
+        result = np.empty((layout.shape[0], indices.size), dtype=layout.dtype)
+        put_columns(result, [gathered])
+        return result
 
     def close(self) -> None:
         self._held = None
@@ -109,6 +132,13 @@ class LocalOperator:
     def _check_stop(self) -> None:
         if self._should_stop():
             raise SolveInterrupted
+
+
+def put_columns(result: NDArray[np.floating], parts: Iterable[Gathered]) -> None:
+    """Write what was gathered to its places in K[:, indices]."""
+    for part in parts:
+        for first, which, values in part.pieces:
+            result[first : first + len(values), which] = values
 
 
 def diagonal_part(source: TileSource, start: int, stop: int) -> Float64:

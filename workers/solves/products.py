@@ -33,22 +33,38 @@ class Partial:
     bytes_read: int  # from the store, 0 when the tiles were held
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A tile as it is multiplied: A, and Aᵀ row by row where that is kept as well."""
+
+    values: Any
+    mirror: Any | None = None
+
+
 class HeldTiles:
-    """Tiles kept in memory between applications: on the accelerator for float32, else in NumPy."""
+    """Tiles kept in memory between applications: on the accelerator for float32, else in NumPy.
 
-    def __init__(self) -> None:
-        self._tiles: dict[tuple[int, int], Any] = {}
+    `mirrors`: also keep the transpose of every tile off the diagonal. That is the whole matrix in
+    twice the memory; products with a transpose copied out beforehand take a quarter of the time.
+    """
 
-    def get(self, tile: Tile) -> Any | None:
+    def __init__(self, *, mirrors: bool = False) -> None:
+        self._mirrors = mirrors
+        self._tiles: dict[tuple[int, int], Kept] = {}
+
+    def get(self, tile: Tile) -> Kept | None:
         return self._tiles.get((tile.i, tile.j))
 
-    def put(self, tile: Tile, values: NDArray[Any]) -> Any:
+    def put(self, tile: Tile, values: NDArray[Any]) -> Kept:
         """Keep `values` and return the kept object."""
-        kept: Any = values
+        copies: list[Any] = [values]
+        if self._mirrors and tile.mirrored:
+            copies.append(np.ascontiguousarray(values.T))
         if values.dtype == np.float32:
             import jax.numpy as jnp
 
-            kept = jnp.asarray(values)
+            copies = [jnp.asarray(copy) for copy in copies]
+        kept = Kept(*copies)
         self._tiles[(tile.i, tile.j)] = kept
         return kept
 
@@ -79,19 +95,58 @@ def multiply_tiles(
     float32 = source.layout.dtype == "float32" and not precise
     products = _XlaProducts(vectors) if float32 else _PreciseProducts(vectors)
     bytes_read = 0
-    for tile, values, fresh in _supply(source, listed, held):
+    for tile, kept, fresh in _supply(source, listed, held):
         check_stop()
         bytes_read += fresh
-        top, bottom = products(tile, values)
+        top, bottom = products(tile, kept)
         total[tile.rows.start - first : tile.rows.stop - first] += top
         if bottom is not None:
             total[tile.cols.start - first : tile.cols.stop - first] += bottom
     return Partial(first, total, bytes_read)
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Entries of some columns: (first row, which of the columns, values (rows, c)), and so on."""
+
+    pieces: list[tuple[int, NDArray[np.int64], NDArray[Any]]]
+    bytes_read: int
+
+
+def gather_columns(
+    source: TileSource,
+    tiles: Iterable[Tile],
+    indices: NDArray[np.int64],
+    *,
+    held: HeldTiles | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Gathered:
+    """What these tiles hold of K[:, indices], `indices` ascending. Other tiles are not read."""
+
+    def inside(extent: slice) -> NDArray[np.int64]:
+        low, high = np.searchsorted(indices, [extent.start, extent.stop])
+        return np.arange(low, high)
+
+    wanted = [t for t in tiles if inside(t.cols).size or (t.mirrored and inside(t.rows).size)]
+    pieces, bytes_read = [], 0
+    for tile, kept, fresh in _supply(source, wanted, held):
+        check_stop()
+        bytes_read += fresh
+        values = np.asarray(kept.values)
+        right = inside(tile.cols)
+        if right.size:
+            local = indices[right] - tile.cols.start
+            pieces.append((tile.rows.start, right, np.ascontiguousarray(values[:, local])))
+        below = inside(tile.rows) if tile.mirrored else right[:0]
+        if below.size:
+            local = indices[below] - tile.rows.start
+            pieces.append((tile.cols.start, below, np.ascontiguousarray(values[local].T)))
+    return Gathered(pieces, bytes_read)
+
+
 def _supply(
     source: TileSource, tiles: list[Tile], held: HeldTiles | None
-) -> Iterator[tuple[Tile, Any, int]]:
+) -> Iterator[tuple[Tile, Kept, int]]:
     """Each tile with its values and the bytes read for it, reading ahead of the consumer.
 
     Values that are not held are good until the next tile is asked for: their memory is used again.
@@ -109,13 +164,13 @@ def _supply(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
         waiting: list[tuple[Tile, Any]] = []
 
-        def finish(tile: Tile, pending: Any) -> tuple[Tile, Any, int]:
+        def finish(tile: Tile, pending: Any) -> tuple[Tile, Kept, int]:
             if pending is None:
-                assert held is not None
-                return tile, held.get(tile), 0
+                there = held.get(tile) if held is not None else None
+                assert there is not None
+                return tile, there, 0
             values: NDArray[Any] = pending.result()
-            kept = values if held is None else held.put(tile, values)
-            return tile, kept, values.nbytes
+            return tile, Kept(values) if held is None else held.put(tile, values), values.nbytes
 
         try:
             for number, tile in enumerate(tiles):
@@ -133,7 +188,7 @@ def _supply(
 
 
 class _XlaProducts:
-    """float32 products. The transposed one is taken as (Vᵀ A)ᵀ: XLA does Aᵀ V at a third of it."""
+    """float32 products. Without a kept Aᵀ, Aᵀ V is taken as (Vᵀ A)ᵀ: three times faster in XLA."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
         import jax
@@ -146,10 +201,14 @@ class _XlaProducts:
         self._columns[:, : self._k] = vectors
         self._rows = np.ascontiguousarray(self._columns.T)
 
-    def __call__(self, tile: Tile, values: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        right = self._columns[tile.cols]
+    def __call__(self, tile: Tile, kept: Kept) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        values, right = kept.values, self._columns[tile.cols]
         if not tile.mirrored:
             return np.asarray(self._one(values, right))[:, : self._k], None
+        if kept.mirror is not None:
+            top = self._one(values, right)
+            bottom = self._one(kept.mirror, self._columns[tile.rows])
+            return np.asarray(top)[:, : self._k], np.asarray(bottom)[:, : self._k]
         left = np.ascontiguousarray(self._rows[:, tile.rows])
         top, bottom = self._both(values, right, left)
         return np.asarray(top)[:, : self._k], np.asarray(bottom)[: self._k].T
@@ -174,8 +233,8 @@ class _PreciseProducts:
     def __init__(self, vectors: NDArray[Any]) -> None:
         self._vectors = np.ascontiguousarray(vectors, dtype=np.float64)
 
-    def __call__(self, tile: Tile, values: Any) -> tuple[Float64, Float64 | None]:
-        entries = np.asarray(values)
+    def __call__(self, tile: Tile, kept: Kept) -> tuple[Float64, Float64 | None]:
+        entries = np.asarray(kept.values)
         right, left = self._vectors[tile.cols], self._vectors[tile.rows]
         top = np.empty((entries.shape[0], right.shape[1]))
         bottom = np.zeros((entries.shape[1], right.shape[1])) if tile.mirrored else None

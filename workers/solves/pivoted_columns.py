@@ -1,0 +1,78 @@
+"""A factor F (m, r) with K ≈ F Fᵀ from r columns of K, chosen a block at a time.
+
+Block randomly pivoted Cholesky (Chen, Epperly, Tropp, Webber, Randomly pivoted Cholesky, CPAM 2025;
+the block form with pruning is that of Epperly, Tropp, Webber, Embrace rejection, 2024): a block of
+columns is drawn with probability proportional to the diagonal of what is not yet approximated,
+near-dependent ones are dropped, the rest become Cholesky columns. With one block and a constant
+diagonal that is uniform Nyström sampling. Tiles make random columns as dear as a whole pass, so
+there are few, large blocks: the first shows what the second should look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpstrf
+
+from workers.solves.preconditioners import Columns
+from workers.solves.solution import Float64
+
+# Pivots below this many roundings of an entry are dropped as dependent: their columns are noise.
+NOISE_FACTOR = 30.0
+
+
+def pivoted_columns(
+    columns: Columns,
+    diagonal: Float64,
+    rank: int,
+    *,
+    rounds: int = 2,
+    seed: int = 0,
+    epsilon: float = 1.2e-7,
+    on_round: Callable[[int], None] = lambda done: None,
+) -> tuple[Float64, NDArray[np.int64]]:
+    """F (m, <= rank) and the pivots, in the order of F's columns.
+
+    `diagonal` (m,) of K; `columns(b)` gives K[:, b] for sorted indices b, at one pass over the
+    stored tiles at most; `epsilon` is the rounding of its entries. Deterministic for a seed.
+    """
+    rows = diagonal.size
+    rng = np.random.default_rng(seed)
+    factor = np.empty((rows, rank))
+    pivots: list[int] = []
+    remaining = diagonal.astype(np.float64, copy=True)
+    noise = NOISE_FACTOR * epsilon * float(diagonal.max(initial=0.0))
+    used = 0
+    for number in range(rounds):
+        want = (rank - used) // (rounds - number)
+        candidates = np.flatnonzero(remaining > noise)
+        if want == 0 or candidates.size == 0:
+            break
+        weight = remaining[candidates] / remaining[candidates].sum()
+        chosen = np.sort(
+            rng.choice(candidates, size=min(want, candidates.size), replace=False, p=weight)
+        )
+        block = columns(chosen).astype(np.float64, copy=False)
+        block = block - factor[:, :used] @ factor[chosen, :used].T
+        kept, triangle = _independent(block[chosen], noise)
+        new = slice(used, used + kept.size)
+        factor[:, new] = solve_triangular(
+            triangle, block[:, kept].T, lower=True, overwrite_b=True, check_finite=False
+        ).T
+        remaining -= np.einsum("ij,ij->i", factor[:, new], factor[:, new])
+        remaining[chosen] = 0.0
+        np.maximum(remaining, 0.0, out=remaining)
+        pivots.extend(chosen[kept].tolist())
+        used = new.stop
+        on_round(number + 1)
+    return factor[:, :used], np.array(pivots, dtype=np.int64)
+
+
+def _independent(core: Float64, tolerance: float) -> tuple[NDArray[np.int64], Float64]:
+    """Pivots kept (p,) and the lower L (p, p) with L Lᵀ = core[kept][:, kept]."""
+    c, order, count, _ = dpstrf(0.5 * (core + core.T), tol=tolerance, lower=1)
+    kept = (order[:count] - 1).astype(np.int64)
+    return kept, np.tril(c[:count, :count])
