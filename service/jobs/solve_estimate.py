@@ -12,18 +12,19 @@ from typing import Any, Literal
 
 from storage.format import ArrayLayout
 from workers.solves.memory import (
-    apply_worker_bytes,
     cholesky_worker_bytes,
-    held_share_bytes,
     nystrom_worker_bytes,
+    placement_bytes,
 )
-from workers.solves.policy import Method, RequestedPlacement
+from workers.solves.policy import Method, RequestedPlacement, preconditioner_rank
 
 _FLOPS_PER_SECOND = 4e10  # float64 factorisations
 _HELD_BYTES_PER_SECOND = 5e9  # products with tiles in memory
 _STREAMED_BYTES_PER_SECOND = 0.5e9  # products with tiles read and checked at each pass
-# Block CG on ReLU kernels of real data needs about 0.45 sqrt(m) passes per factor of 1000.
-_PASSES_PER_ROOT_ROW = 0.45
+# Block CG on ReLU kernels of real data needs about 5 sqrt(m/rank) passes per factor of 1000 with a
+# preconditioner and 0.45 sqrt(m) without.
+_PASSES_PER_SPREAD = 5.0
+_UNPRECONDITIONED = 0.09
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def estimate_solve(
 ) -> SolveEstimate:
     """Cost of solving with the symmetric array `layout`.
 
-    For "cg" with placement "auto" the memory is that of holding the tiles if it fits
-    `limit_bytes`, else that of streaming them.
+    For "cg" with placement "auto" the memory is that of the first placement (full matrix, stored
+    triangle, streaming) that fits `limit_bytes`.
     """
     m, tile_rows = layout.shape[0], layout.chunk_shape[0]
     tile = {"tile_rows": tile_rows, "itemsize": layout.itemsize, "base_bytes": base_bytes}
@@ -79,24 +80,20 @@ def estimate_solve(
         seconds = flops / _FLOPS_PER_SECOND / workers + seconds_to_stream
     else:
         digits = max(1.0, -math.log10(tolerance))
-        applications = math.ceil(_PASSES_PER_ROOT_ROW * math.sqrt(m) * digits / 3) + 2
+        rank = preconditioner_rank(m)
+        spread = math.sqrt(m / rank) if rank else math.sqrt(m) * _UNPRECONDITIONED
+        # Two passes read the columns of the preconditioner, two certify.
+        applications = math.ceil(_PASSES_PER_SPREAD * spread * digits / 3) + 4
         flops = 2.0 * m * m * rhs * applications
-        held = held_share_bytes(
-            n_tiles=layout.stored_chunks,
-            workers=workers,
-            tile_rows=tile_rows,
-            itemsize=layout.itemsize,
-        )
-        peaks = {
-            where: apply_worker_bytes(
-                rows=m, columns=m, rhs=rhs, held_bytes=held if where == "memory" else 0, **tile
-            )
-            for where in ("memory", "stream")
-        }
-        fits = peaks["memory"] <= limit_bytes
-        chosen = ("memory" if fits else "stream") if placement == "auto" else placement
+        peaks = placement_bytes(layout, rhs=rhs, rank=rank, workers=workers, base_bytes=base_bytes)
+        if placement != "auto":
+            chosen = placement
+        elif peaks["memory"] <= limit_bytes:
+            chosen = "full" if peaks["full"] <= limit_bytes else "memory"
+        else:
+            chosen = "stream"
         peak = peaks[chosen]
-        rate = _HELD_BYTES_PER_SECOND if chosen == "memory" else _STREAMED_BYTES_PER_SECOND
+        rate = _STREAMED_BYTES_PER_SECOND if chosen == "stream" else _HELD_BYTES_PER_SECOND
         seconds = seconds_to_stream + applications * layout.stored_bytes / rate / workers
     return SolveEstimate(
         method=method,

@@ -100,9 +100,10 @@ class SolveTask(Asked):
         le=100_000,
         description="Number of inducing points (nystrom only); null: 20 sqrt(m).",
     )
-    placement: Literal["auto", "memory", "stream"] = Field(
+    placement: Literal["auto", "full", "memory", "stream"] = Field(
         default="auto",
-        description="Whether CG keeps the tiles in worker memory or reads them at each pass.",
+        description="Whether CG keeps the full matrix or the stored triangle in worker memory, or"
+        " reads the triangle at each pass.",
     )
     time_limit_seconds: float | None = Field(
         default=None, gt=0, description="CG ends here with the accuracy reached; null: no limit."

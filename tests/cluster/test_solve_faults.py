@@ -58,7 +58,7 @@ def pids(client: Client) -> dict[str, int]:
     return client.run(os.getpid)
 
 
-@pytest.mark.parametrize("placement", ["memory", "stream"])
+@pytest.mark.parametrize("placement", ["full", "memory", "stream"])
 def test_worker_killed_mid_solve_changes_not_one_bit(
     own_client: Client, blobs: BlobStore, placement: str
 ) -> None:
@@ -101,6 +101,8 @@ def test_worker_killed_inside_an_application(own_client: Client, blobs: BlobStor
         threading.Timer(1.0, os.kill, (victim, signal.SIGKILL)).start()
         np.testing.assert_array_equal(operator.apply(v), expected)
         assert operator.traffic.lost_workers == 1
+        chosen = np.array([3, 64, 65, 511])
+        np.testing.assert_array_equal(operator.columns(chosen), k[:, chosen])
         # The restarted worker gets its share back.
         assert eventually(lambda: len(pids(own_client)) == 2)
         np.testing.assert_array_equal(operator.apply(v), expected)

@@ -11,14 +11,15 @@ import pytest
 from distributed import Client
 
 from storage.blobs import BlobStore
+from storage.format import ArrayLayout
 from support.grams import sealed
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves.memory import (
-    apply_worker_bytes,
     cholesky_worker_bytes,
-    held_share_bytes,
     nystrom_worker_bytes,
+    placement_bytes,
 )
+from workers.solves.policy import preconditioner_rank
 from workers.solves.task import SolveRequest, run_solve
 
 pytestmark = pytest.mark.cluster
@@ -59,20 +60,14 @@ def matrix(blobs: BlobStore, rows: int) -> str:
 @pytest.mark.parametrize(
     ("fields", "projected"),
     [
-        pytest.param(
-            {"method": "cg", "placement": "memory"},
-            apply_worker_bytes(
-                rows=ROWS,
-                columns=ROWS,
-                held_bytes=held_share_bytes(n_tiles=10, workers=2, tile_rows=TILE, itemsize=4),
-                **SIZES,
-            ),
-            id="cg-memory",
-        ),
-        pytest.param(
-            {"method": "cg", "placement": "stream"},
-            apply_worker_bytes(rows=ROWS, columns=ROWS, held_bytes=0, **SIZES),
-            id="cg-stream",
+        *(
+            pytest.param({"method": "cg", "placement": where}, projected, id=f"cg-{where}")
+            for where, projected in placement_bytes(
+                ArrayLayout("ntk", (ROWS, ROWS), (TILE, TILE), "float32", symmetric=True),
+                rhs=RHS,
+                rank=preconditioner_rank(ROWS),
+                workers=2,
+            ).items()
         ),
         pytest.param(
             {"method": "cholesky"}, cholesky_worker_bytes(rows=ROWS, **SIZES), id="cholesky"

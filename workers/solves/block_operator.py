@@ -28,6 +28,7 @@ from workers.errors import ClusterUnavailableError, WorkerMemoryError
 from workers.futures import ResultLostError, fetch
 from workers.solves.errors import SolveInterrupted
 from workers.solves.holder import Action, Gather, Hold, Multiply, ShareCall, release, serve_shares
+from workers.solves.memory import GATHER_BYTES
 from workers.solves.operator import Placement, Traffic, put_columns
 from workers.solves.products import Gathered, Partial
 from workers.solves.shares import Share, assign, cut
@@ -37,7 +38,6 @@ from workers.solves.source import TileSource, tile_bytes
 POLL_SECONDS = 0.25
 FETCH_SECONDS = 10.0  # a result that takes longer to arrive is taken to be lost with its worker
 SCATTER_ABOVE_BYTES = 4 << 20  # larger vectors are sent apart from the task graph
-GATHER_BYTES = 64 << 20  # of columns that one worker gathers before it sends them
 
 
 @dataclass(frozen=True)

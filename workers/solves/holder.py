@@ -99,6 +99,7 @@ def serve_shares(
                     message,
                     precise=action.precise,
                     held=held,
+                    mirrors=hold is not None and hold.mirrors,
                     check_stop=check_stop,
                 )
             else:

@@ -6,10 +6,13 @@ Gram tiles. Every other term is an array that the code of the named method reall
 
 from __future__ import annotations
 
+from storage.format import ArrayLayout
 from workers.memory import WORKER_BASE_BYTES
+from workers.solves.operator import Placement
 from workers.solves.products import COLUMN_MULTIPLE, READ_AHEAD_TILES, STRIP_ROWS
 
 FLOAT64 = 8
+GATHER_BYTES = 64 << 20  # of columns that one worker gathers before it sends them
 # A tile in use exists as file bytes, decoded values and an XLA copy; the allocator keeps one more.
 COPIES_OF_A_TILE = 4
 SOLVER_BLOCKS = 14  # (m, k) float64 blocks alive in block_cg, scipy's QR and a checkpoint included
@@ -33,18 +36,52 @@ def apply_worker_bytes(
     tile_rows: int,
     itemsize: int,
     held_bytes: int,
+    gathered_bytes: int = 0,
     base_bytes: int = WORKER_BASE_BYTES,
 ) -> int:
-    """Peak of a worker that applies its share of K; `held_bytes` is 0 when it streams."""
+    """Peak of a worker that applies its share of K; `held_bytes` is 0 when it streams.
+
+    `gathered_bytes`: of columns for a preconditioner, which are never there next to vectors.
+    """
     tile = tile_rows**2 * itemsize
     reading = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile
     strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * max(rhs, COLUMN_MULTIPLE))
-    return base_bytes + held_bytes + reading + strips + vector_bytes(rows, columns, rhs)
+    working = max(strips + vector_bytes(rows, columns, rhs), gathered_bytes)
+    return base_bytes + held_bytes + reading + working
+
+
+def placement_bytes(
+    layout: ArrayLayout, *, rhs: int, rank: int, workers: int, base_bytes: int = WORKER_BASE_BYTES
+) -> dict[Placement, int]:
+    """Peak of a worker under each placement, `rank` columns being gathered before CG starts."""
+    tile = {"tile_rows": layout.chunk_shape[0], "itemsize": layout.itemsize}
+    triangle = held_share_bytes(n_tiles=layout.stored_chunks, workers=workers, **tile)
+    held: dict[Placement, int] = {"full": 2 * triangle, "memory": triangle, "stream": 0}
+    return {
+        placement: apply_worker_bytes(
+            rows=layout.shape[0],
+            columns=layout.shape[1],
+            rhs=rhs,
+            held_bytes=held_bytes,
+            gathered_bytes=gather_bytes(
+                rank=rank, rows=layout.shape[0], itemsize=layout.itemsize, workers=workers
+            ),
+            base_bytes=base_bytes,
+            **tile,
+        )
+        for placement, held_bytes in held.items()
+    }
 
 
 def held_share_bytes(*, n_tiles: int, workers: int, tile_rows: int, itemsize: int) -> int:
-    """Tiles that the fullest worker keeps under placement "memory"."""
+    """Tiles that the fullest worker keeps under placement "memory"; twice that under "full"."""
     return -(-n_tiles // max(workers, 1)) * tile_rows**2 * itemsize
+
+
+def gather_bytes(*, rank: int, rows: int, itemsize: int, workers: int) -> int:
+    """Columns that a worker gathers before it sends them, and their serialised copy."""
+    share = -(-rows * rank * itemsize // max(workers, 1))
+    return 2 * min(share, GATHER_BYTES)
 
 
 def cholesky_worker_bytes(
@@ -83,3 +120,12 @@ def nystrom_worker_bytes(
 def coordinator_bytes(*, rows: int, rhs: int, workers: int) -> int:
     """Peak in the process that runs block CG, beyond what it used before."""
     return FLOAT64 * rows * rhs * (SOLVER_BLOCKS + 2 * workers)
+
+
+def preconditioner_bytes(*, rows: int, rank: int) -> int:
+    """Peak of building a low-rank preconditioner in the coordinator.
+
+    The factor in float64; while half of it is added, those columns as they came and in float64;
+    afterwards the basis in float32 next to the factor.
+    """
+    return rows * rank * (FLOAT64 + (4 + FLOAT64) // 2)

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
-from workers.solves.preconditioners import Columns
 from workers.solves.solution import Float64
+
+Columns = Callable[[NDArray[np.int64]], NDArray[np.floating]]  # ascending (b,) -> K[:, b] (m, b)
 
 # Pivots below this many roundings of an entry are dropped as dependent: their columns are noise.
 NOISE_FACTOR = 30.0
+STRIP_ROWS = 4096  # rows of new columns worked on at a time
 
 
 def pivoted_columns(
@@ -37,7 +39,8 @@ def pivoted_columns(
     """F (m, <= rank) and the pivots, in the order of F's columns.
 
     `diagonal` (m,) of K; `columns(b)` gives K[:, b] for sorted indices b, at one pass over the
-    stored tiles at most; `epsilon` is the rounding of its entries. Deterministic for a seed.
+    stored tiles at most; `epsilon` is the rounding of its entries. Deterministic for a seed. All
+    of F is NaN if a column holds what is not finite.
     """
     rows = diagonal.size
     rng = np.random.default_rng(seed)
@@ -55,13 +58,20 @@ def pivoted_columns(
         chosen = np.sort(
             rng.choice(candidates, size=min(want, candidates.size), replace=False, p=weight)
         )
-        block = columns(chosen).astype(np.float64, copy=False)
-        block = block - factor[:, :used] @ factor[chosen, :used].T
+        block = columns(chosen).astype(np.float64)
+        if not np.isfinite(block).all():
+            factor[:, :] = np.nan
+            return factor, np.array(pivots, dtype=np.int64)
+        for start in range(0, rows, STRIP_ROWS):
+            strip = slice(start, start + STRIP_ROWS)
+            block[strip] -= factor[strip, :used] @ factor[chosen, :used].T
         kept, triangle = _independent(block[chosen], noise)
         new = slice(used, used + kept.size)
-        factor[:, new] = solve_triangular(
-            triangle, block[:, kept].T, lower=True, overwrite_b=True, check_finite=False
-        ).T
+        for start in range(0, rows, STRIP_ROWS):
+            strip = slice(start, start + STRIP_ROWS)
+            factor[strip, new] = solve_triangular(
+                triangle, block[strip][:, kept].T, lower=True, check_finite=False
+            ).T
         remaining -= np.einsum("ij,ij->i", factor[:, new], factor[:, new])
         remaining[chosen] = 0.0
         np.maximum(remaining, 0.0, out=remaining)

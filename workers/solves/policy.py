@@ -7,24 +7,29 @@ method:
 | otherwise | cg | the exact answer in one triangle of storage, a few dozen passes |
 | only when named | nystrom | inducing points as the model lose accuracy (2 points at M = m/5) |
 
-placement of the tiles for cg: in worker memory when every worker's share fits next to its vectors,
-else streamed from the store at each application.
+placement for cg, the first whose projection fits a worker: the full matrix in worker memory (twice
+the bytes, but products with a transpose that was copied out beforehand take a quarter of the time),
+the stored triangle in worker memory, the triangle streamed from the store at each application.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from storage.errors import TooLargeError
+from workers.solves.memory import preconditioner_bytes
 from workers.solves.operator import Placement
 
 Method = Literal["cg", "nystrom", "cholesky"]
 RequestedMethod = Literal["auto", "cg", "nystrom", "cholesky"]
-RequestedPlacement = Literal["auto", "memory", "stream"]
+RequestedPlacement = Literal["auto", "full", "memory", "stream"]
 
 # Float64 potrf of the OpenBLAS in SciPy and NumPy wheels crashes the process with more than one
 # thread from about 16000 rows on; 12000 was always safe.
 MAX_DIRECT_ROWS = 12_000
+LEAST_PRECONDITIONED_ROWS = 500  # below, all passes of a solve cost less than a preconditioner
+PRECONDITIONER_MEMORY_BYTES = 1 << 30  # of the process that runs CG
 
 
 def choose_method(
@@ -54,21 +59,40 @@ def choose_method(
 def choose_placement(
     requested: RequestedPlacement,
     *,
-    memory_bytes: int,
-    stream_bytes: int,
+    projected_bytes: Mapping[Placement, int],
     worker_memory_bytes: int | None,
 ) -> Placement:
-    """`memory_bytes`, `stream_bytes`: projected peak of a worker under each placement.
+    """`projected_bytes`: peak of a worker under each placement.
 
     Raises TooLargeError when the requested (or even the streaming) placement cannot fit.
     """
-    if requested == "memory":
-        check_fits("Placement 'memory'", memory_bytes, worker_memory_bytes)
-        return "memory"
-    if requested == "auto" and (worker_memory_bytes is None or memory_bytes <= worker_memory_bytes):
-        return "memory"
-    check_fits("One application of K", stream_bytes, worker_memory_bytes)
+    if requested != "auto":
+        what = "One application of K" if requested == "stream" else f"Placement '{requested}'"
+        check_fits(what, projected_bytes[requested], worker_memory_bytes)
+        return requested
+    for placement in ("full", "memory"):
+        if worker_memory_bytes is None or projected_bytes[placement] <= worker_memory_bytes:
+            return placement
+    check_fits("One application of K", projected_bytes["stream"], worker_memory_bytes)
     return "stream"
+
+
+def preconditioner_rank(
+    rows: int,
+    wanted: int | None = None,
+    memory_bytes: int = PRECONDITIONER_MEMORY_BYTES,
+    *,
+    least_rows: int = LEAST_PRECONDITIONED_ROWS,
+) -> int:
+    """Columns of K in the low-rank preconditioner of CG; 0: none is built.
+
+    As many as wanted, or m/8 between 500 and 2000; at most m/3, and what `memory_bytes` hold.
+    """
+    if rows < least_rows:
+        return 0
+    by_size = wanted if wanted is not None else min(max(rows // 8, 500), 2000)
+    by_memory = memory_bytes // preconditioner_bytes(rows=rows, rank=1)
+    return min(by_size, rows // 3, by_memory)
 
 
 def check_fits(what: str, projected_bytes: int, worker_memory_bytes: int | None) -> None:

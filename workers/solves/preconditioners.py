@@ -15,7 +15,6 @@ small.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,7 @@ def jacobi(diagonal: Float64, ridge: float) -> Preconditioner:
 
 @dataclass(frozen=True)
 class LowRank:
-    """K ≈ U S Uᵀ: `basis` U (m, r) orthonormal, `values` S (r,) descending and positive.
+    """K ≈ U S Uᵀ: `basis` U (m, r) orthonormal, `values` S (r,), descending and positive.
 
     `remainder`: the mean of the eigenvalues left out, (tr K − tr S)/(m − r), at least 0.
     """
@@ -51,10 +50,10 @@ class LowRank:
         return int(self.values.size)
 
     def damped(self, ridge: float) -> Preconditioner:
-        """The preconditioner for K + ridge·I. Raises ValueError if P would be singular."""
-        rho = max(self.remainder, float(self.values[-1]) if self.rank else 0.0)
-        if ridge + rho <= 0:
-            raise ValueError("P is singular: nothing is left out and the ridge is 0")
+        """The preconditioner for K + ridge·I."""
+        if not self.rank:
+            return lambda vectors: vectors
+        rho = max(self.remainder, float(self.values[-1]))
         weights = ((ridge + rho) / (self.values + ridge) - 1.0)[:, None]
         basis = self.basis
         if basis.dtype == np.float32 and self._needs_float64(ridge + rho):
@@ -102,18 +101,3 @@ def low_rank(factor: Float64, trace: float, *, smallest_ridge: float = 0.0) -> L
         strip = slice(start, start + STRIP_ROWS)
         basis[strip] = factor[strip] @ turn
     return LowRank(basis, values, left_out)
-
-
-def choose_rank(rows: int, *, memory_bytes: int, wanted: int | None = None) -> int:
-    """Columns of the factor: m/8 between 500 and 2000, at most m/3 and what the memory holds.
-
-    The factor is (m, r) in float64, next to a float32 copy or a block of new columns.
-    """
-    by_size = wanted if wanted is not None else min(max(rows // 8, 500), 2000)
-    by_memory = memory_bytes // (BYTES_PER_FACTOR_ENTRY * rows)
-    return max(0, min(by_size, rows // 3, by_memory))
-
-
-BYTES_PER_FACTOR_ENTRY = 16  # float64, and a float32 copy next to the float32 columns being added
-
-Columns = Callable[[NDArray[np.int64]], NDArray[np.floating]]  # sorted (b,) -> K[:, b] (m, b)

@@ -79,12 +79,14 @@ def multiply_tiles(
     *,
     precise: bool,
     held: HeldTiles | None = None,
+    mirrors: bool = False,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Partial:
     """The part of K V that these tiles contribute. `vectors`: (columns of K, k).
 
     With `held`, tiles are kept there after the first use; without, they are read ahead and
-    dropped. `check_stop` is called before each tile and may raise.
+    dropped, and `mirrors` makes every bit that of held tiles with mirrors. `check_stop` is called
+    before each tile and may raise.
     """
     listed = list(tiles)
     if not listed:
@@ -98,6 +100,8 @@ def multiply_tiles(
     for tile, kept, fresh in _supply(source, listed, held):
         check_stop()
         bytes_read += fresh
+        if mirrors and held is None and tile.mirrored:
+            kept = Kept(kept.values, np.ascontiguousarray(kept.values.T))
         top, bottom = products(tile, kept)
         total[tile.rows.start - first : tile.rows.stop - first] += top
         if bottom is not None:

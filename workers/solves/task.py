@@ -13,18 +13,18 @@ from distributed import Client
 from storage.blobs import BlobStore, open_blobs
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves import checkpoint, nystrom
-from workers.solves.block_cg import CGProgress, CGSettings, CGState, block_cg
 from workers.solves.block_operator import BlockOperator, OperatorSettings
+from workers.solves.cg_solver import PreconditionerSettings, choose_preconditioner, solve_ridges
+from workers.solves.cg_state import CGProgress, CGSettings, CGState
 from workers.solves.cholesky import DirectTask, solve_direct
 from workers.solves.dask_tasks import run_to_end
 from workers.solves.errors import SolveInterrupted
 from workers.solves.memory import (
-    apply_worker_bytes,
     cholesky_worker_bytes,
-    held_share_bytes,
     nystrom_worker_bytes,
+    placement_bytes,
 )
-from workers.solves.operator import LocalOperator, Operator, Placement, diagonal_part
+from workers.solves.operator import LocalOperator, Operator, diagonal_part
 from workers.solves.policy import (
     RequestedPlacement,
     check_fits,
@@ -94,6 +94,7 @@ def run_solve(
     return SolveOutcome(solution.outcome, arrays, summary)
 
 
+PRECONDITIONER = PreconditionerSettings()
 _RESUMABLE = frozenset({Outcome.CANCELLED, Outcome.MAX_APPLICATIONS, Outcome.TIME_LIMIT})
 
 
@@ -110,6 +111,7 @@ class _Run:
     method: str | None = None
     ridge: float = 0.0
     trace: float | None = None
+    diagonal: Float64 | None = None
 
     def __post_init__(self) -> None:
         self.warnings: list[str] = []
@@ -141,7 +143,7 @@ class _Run:
             worker_memory_bytes=self.worker_memory_bytes,
         )
         self.on_progress({"phase": "prepare", "done": 0, "method": self.method})
-        diagonal = self._diagonal()
+        diagonal = self.diagonal = self._diagonal()
         self.trace = float(diagonal.sum())
         self.ridge = request.ridge * (self.trace / p.rows if request.ridge_relative else 1.0)
         stats = SolveStats(method=self.method)
@@ -268,52 +270,44 @@ class _Run:
 
     def _cg(self) -> Solution:
         p, request = self.prepared, self.prepared.request
-        operator = self._operator(p.source, p.rhs.shape[1], request.placement)
+        assert self.diagonal is not None
+        _, rank = choose_preconditioner(PRECONDITIONER, self.diagonal, self.ridge)
+        operator = self._operator(p.source, p.rhs.shape[1], request.placement, rank)
         keeper = self._keeper = _CheckpointKeeper(self, request)
         try:
-            return block_cg(
+            return solve_ridges(
                 operator,
                 p.rhs,
-                ridge=self.ridge,
+                (self.ridge,),
+                diagonal=self.diagonal,
                 settings=CGSettings(
                     tolerance=request.effective_tolerance,
                     max_applications=request.max_applications,
                     time_limit_seconds=request.time_limit_seconds,
                 ),
-                resume=keeper.load(),
-                on_iteration=keeper.iterated,
+                preconditioner=PRECONDITIONER,
+                resume=(keeper.load(),),
+                on_iteration=lambda _, progress, state: keeper.iterated(progress, state),
                 should_stop=self.should_stop,
-            )
+            )[0]
         finally:
             try:
                 keeper.save()  # also when converged: the predictions may yet be interrupted
             finally:
                 operator.close()
 
-    def _operator(self, source: TileSource, rhs: int, requested: RequestedPlacement) -> Operator:
-        layout = source.layout
-        held = held_share_bytes(
-            n_tiles=layout.stored_chunks,
-            workers=self.workers,
-            tile_rows=layout.chunk_shape[0],
-            itemsize=layout.itemsize,
-        )
-        projected = {
-            placement: apply_worker_bytes(
-                rows=layout.shape[0],
-                columns=layout.shape[1],
-                rhs=rhs,
-                tile_rows=layout.chunk_shape[0],
-                itemsize=layout.itemsize,
-                held_bytes=held if placement == "memory" else 0,
-                base_bytes=self.worker_base_bytes,
-            )
-            for placement in ("memory", "stream")
-        }
-        placement: Placement = choose_placement(
+    def _operator(
+        self, source: TileSource, rhs: int, requested: RequestedPlacement, rank: int = 0
+    ) -> Operator:
+        placement = choose_placement(
             requested,
-            memory_bytes=projected["memory"],
-            stream_bytes=projected["stream"],
+            projected_bytes=placement_bytes(
+                source.layout,
+                rhs=rhs,
+                rank=rank,
+                workers=self.workers,
+                base_bytes=self.worker_base_bytes,
+            ),
             worker_memory_bytes=self.worker_memory_bytes,
         )
         if self.client is None:

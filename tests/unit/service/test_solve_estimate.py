@@ -33,8 +33,9 @@ def estimate(rows: int = 60_000, **changes: Any) -> SolveEstimate:
 
 
 def test_a_matrix_that_does_not_fit_is_streamed() -> None:
-    streamed, held = estimate(), estimate(limit_bytes=64 << 30)
+    streamed, held = estimate(), estimate(limit_bytes=5 << 30)
     stored = layout(60_000).stored_bytes
+    assert estimate(limit_bytes=64 << 30) == estimate(placement="full")
     assert streamed.peak_bytes_per_worker < 2 << 30
     assert held.peak_bytes_per_worker - streamed.peak_bytes_per_worker == pytest.approx(
         stored / 2, rel=0.01
@@ -48,10 +49,11 @@ def test_what_is_asked_for_is_estimated_even_if_it_cannot_fit() -> None:
 
 
 def test_passes_grow_with_rows_and_digits() -> None:
-    # solvers measured on Fashion-MNIST: 43, 63 and 99 passes to 1e-3 at these sizes.
-    for rows, measured in ((5000, 43), (10_000, 63), (20_000, 99)):
-        assert estimate(rows).applications == pytest.approx(measured, rel=0.5)
-    assert estimate(tolerance=1e-6).applications > 1.8 * estimate().applications
+    # Block CG measured on Fashion-MNIST: 43 passes to 1e-3 without a preconditioner, and 16 with
+    # 2000 columns of 20000.
+    assert estimate(400).applications < 20
+    assert estimate(20_000).applications == pytest.approx(16 + 4, rel=0.5)
+    assert estimate(tolerance=1e-6).applications > 1.8 * estimate().applications - 4
 
 
 def test_cholesky_holds_a_float64_square() -> None:

@@ -10,8 +10,9 @@ from workers.solves.memory import (
     cholesky_worker_bytes,
     held_share_bytes,
     nystrom_worker_bytes,
+    preconditioner_bytes,
 )
-from workers.solves.policy import choose_method, choose_placement
+from workers.solves.policy import choose_method, choose_placement, preconditioner_rank
 
 
 @pytest.mark.parametrize(
@@ -38,36 +39,48 @@ def test_named_methods_are_kept_or_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requested", "memory", "stream", "limit", "expected"),
+    ("requested", "projected", "limit", "expected"),
     [
-        ("auto", 10, 5, 10, "memory"),
-        ("auto", 11, 5, 10, "stream"),
-        ("auto", 11, 5, None, "memory"),
-        ("stream", 1, 5, 10, "stream"),
-        ("memory", 10, 5, 10, "memory"),
+        ("auto", (20, 10, 5), 20, "full"),
+        ("auto", (21, 10, 5), 20, "memory"),
+        ("auto", (21, 20, 5), 10, "stream"),
+        ("auto", (21, 20, 5), None, "full"),
+        ("stream", (2, 1, 1), 10, "stream"),
+        ("memory", (2, 1, 1), 10, "memory"),
+        ("full", (2, 1, 1), 10, "full"),
     ],
 )
 def test_placement(
-    requested: str, memory: int, stream: int, limit: int | None, expected: str
+    requested: str, projected: tuple[int, int, int], limit: int | None, expected: str
 ) -> None:
     chosen = choose_placement(
         requested,  # type: ignore[arg-type]
-        memory_bytes=memory,
-        stream_bytes=stream,
+        projected_bytes=dict(zip(("full", "memory", "stream"), projected, strict=True)),  # type: ignore[arg-type]
         worker_memory_bytes=limit,
     )
     assert chosen == expected
 
 
-@pytest.mark.parametrize(("requested", "memory"), [("memory", 11), ("auto", 12), ("stream", 1)])
-def test_placement_that_cannot_fit_is_refused(requested: str, memory: int) -> None:
+@pytest.mark.parametrize("requested", ["full", "memory", "auto", "stream"])
+def test_placement_that_cannot_fit_is_refused(requested: str) -> None:
     with pytest.raises(TooLargeError):
         choose_placement(
             requested,  # type: ignore[arg-type]
-            memory_bytes=memory,
-            stream_bytes=11,
+            projected_bytes={"full": 13, "memory": 12, "stream": 11},
             worker_memory_bytes=10,
         )
+
+
+def test_rank_of_the_preconditioner() -> None:
+    assert preconditioner_rank(499) == 0
+    assert preconditioner_rank(1200) == 400  # a third
+    assert preconditioner_rank(10_000) == 1250
+    assert preconditioner_rank(20_000) == 2000
+    assert preconditioner_rank(20_000, 100) == 100
+    rank = preconditioner_rank(10**6)
+    assert 0 < rank < 100
+    assert preconditioner_bytes(rows=10**6, rank=rank) <= 1 << 30
+    assert preconditioner_rank(10**9) == 0
 
 
 def test_projections_grow_with_what_they_hold() -> None:
