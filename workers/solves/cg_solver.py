@@ -111,13 +111,14 @@ def solve_ridges(
 def _widen_condition(
     stats: SolveStats, diagonal: Float64, norm_estimate: float, ridge: float
 ) -> None:
-    """Diagonal entries are Rayleigh quotients too, and a preconditioned CG sees few extreme ones."""
+    """Take in the diagonal, Rayleigh quotients too: preconditioned CG sees few extreme ones."""
     if stats.largest_ritz is None or stats.smallest_ritz is None:
         return
     stats.largest_ritz = max(
         stats.largest_ritz, norm_estimate + ridge, float(diagonal.max()) + ridge
     )
-    stats.smallest_ritz = min(stats.smallest_ritz, float(diagonal.min()) + ridge)
+    if float(diagonal.min()) + ridge > 0:
+        stats.smallest_ritz = min(stats.smallest_ritz, float(diagonal.min()) + ridge)
     stats.condition_estimate = stats.largest_ritz / stats.smallest_ritz
 
 
