@@ -17,10 +17,9 @@ from storage.datasets import DatasetInfo
 from storage.errors import GramianError
 from storage.format import FORMAT_VERSION, ArrayLayout, DType, MatrixManifest
 from storage.keys import matrix_id
+from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.spec import KernelSpec
 from workers.plan import choose_block_rows, choose_tile_rows, is_tile_edge
-
-OUTPUTS = ("nngp", "ntk")
 
 
 class InvalidGramError(GramianError):
@@ -113,9 +112,11 @@ def gram_manifest(
 ) -> MatrixManifest:
     """Manifest of the (m1, m2) Gram matrix of `x1` against `x2` (against itself when None).
 
-    Raises InvalidGramError for outputs, shapes or a tile size that cannot be.
+    Raises InvalidGramError for outputs, shapes or a tile size that cannot be, and
+    InvalidKernelError for an output that this network does not have.
     """
     check_gram(x1, x2, outputs)
+    check_outputs(spec, outputs)
     if not is_tile_edge(tile_rows, block_rows):
         raise InvalidGramError(
             f"tile_rows={tile_rows} is not {block_rows} times a power of two.",

@@ -48,6 +48,58 @@ def erf(amplitude: float, scale: float) -> Duals:
     return duals
 
 
+def shifted(duals: Duals, offset: float) -> Duals:
+    """Those of an odd function plus a constant."""
+
+    def result(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        value, slope = duals(q, q2, c)
+        return value + mp.mpf(offset) ** 2, slope
+
+    return result
+
+
+def sine(frequency: float, phase: Number) -> Duals:
+    """E and Edot of sin(frequency*x + phase): characteristic function of a normal pair."""
+    w2, mixing = mp.mpf(frequency) ** 2, mp.cos(2 * mp.mpf(phase))
+
+    def duals(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        near, far = (mp.exp(-w2 * (q + q2 + sign * 2 * c) / 2) for sign in (-1, 1))
+        return (near - mixing * far) / 2, w2 * (near + mixing * far) / 2
+
+    return duals
+
+
+def gaussian_kernel(gamma: float) -> Duals:
+    g = mp.mpf(gamma)
+
+    def duals(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        value = mp.exp(-g * (q + q2 - 2 * c))
+        return value, 2 * g * value
+
+    return duals
+
+
+def gaussian(rate: float) -> Duals:
+    """E and Edot of exp(-rate*x^2)."""
+    a = mp.mpf(rate)
+
+    def duals(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+        d = 1 + 2 * a * (q + q2) + 4 * a * a * (q * q2 - c * c)
+        return 1 / mp.sqrt(d), 4 * a * a * c / mp.sqrt(d) ** 3
+
+    return duals
+
+
+def gelu(q: Number, q2: Number, c: Number) -> tuple[Number, Number]:
+    """E and Edot of x Phi(x)."""
+    d = 1 + q + q2 + q * q2 - c * c
+    g = 2 / mp.pi / mp.sqrt(d)
+    angle = 2 / mp.pi * mp.atan2(c, mp.sqrt(d))
+    value = g * (q * q2 - q * c * c / (1 + q) + c * c / (1 + q2)) + c * angle
+    slope = angle + c * g * (1 / (1 + q) + 1 / (1 + q2)) + c * g / d
+    return (c + value) / 4, (1 + slope) / 4
+
+
 def duals_of(activation: dict[str, Any]) -> Duals:
     """Reference duals of one activation layer of a canonical spec."""
     match activation["fn"]:
@@ -63,6 +115,18 @@ def duals_of(activation: dict[str, Any]) -> Duals:
             return relu_like(1, 1)
         case "erf":
             return erf(activation["amplitude"], activation["scale"])
+        case "sigmoid_like":
+            return shifted(erf(0.5, 1 / 2.4020563531719796), 0.5)
+        case "sin":
+            return sine(activation["frequency"], activation["phase"])
+        case "cos":
+            return sine(activation["frequency"], mp.pi / 2)
+        case "rbf":
+            return gaussian_kernel(activation["gamma"])
+        case "gaussian":
+            return gaussian(activation["rate"])
+        case "gelu":
+            return gelu
         case other:
             raise ValueError(f"no reference for {other}")
 

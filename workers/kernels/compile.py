@@ -9,14 +9,13 @@ import numpy as np
 
 from workers.kernels.errors import InvalidInputsError, KernelRangeError
 from workers.kernels.inputs import Panel, close_limit, correlate, prepare_panel, repair
+from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.program import build_program
 from workers.kernels.recursion import BlockResult, evaluate_pairs, mirror
 from workers.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-OUTPUTS = ("nngp", "ntk")
 
 DEFAULT_BLOCK_ROWS = 512
 """Rows of a compute block: the unit of compilation and of bitwise reproducibility."""
@@ -76,8 +75,10 @@ class CompiledKernel:
         then exactly symmetric. Returns {"nngp": (n1, n2), "ntk": (n1, n2)} in the dtype of x1,
         float32 or float64. Peak memory is the results plus a few blocks and the prepared rows.
 
-        Raises InvalidInputsError (shape, dtype, non-finite entries) and KernelRangeError.
+        Raises InvalidInputsError (shape, dtype, non-finite entries), InvalidKernelError (an output
+        that this network does not have) and KernelRangeError.
         """
+        check_outputs(self.spec, outputs)
         left = _checked_rows(x1, "x1")
         right = left if x2 is None else _checked_rows(x2, "x2")
         if left.dtype != right.dtype or left.shape[1] != right.shape[1]:
@@ -131,8 +132,10 @@ class CompiledKernel:
         are the same rows. Rows are trusted to be finite. The result is clipped to (n1, n2) for
         rows and covers (block_rows, block_rows) for panels.
 
-        Raises KernelRangeError if a value does not fit the dtype.
+        Raises InvalidKernelError for an output that this network does not have, and
+        KernelRangeError if a value does not fit the dtype.
         """
+        check_outputs(self.spec, outputs)
         n1 = block_rows if isinstance(x1, Panel) else len(x1)
         n2 = block_rows if isinstance(x2, Panel) else len(x2)
         left = x1 if isinstance(x1, Panel) else self.panel(x1, block_rows=block_rows)

@@ -8,11 +8,56 @@ from pydantic import Field
 
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.duals.erf import Erf
+from workers.kernels.duals.exponential import Exp, Gaussian
+from workers.kernels.duals.gelu import Gelu
+from workers.kernels.duals.polynomial import Hermite, Polynomial
+from workers.kernels.duals.powers import RectifiedPower, Sign, Step
 from workers.kernels.duals.relu_like import Abs, LeakyRelu, Linear, Relu, ReluLike
+from workers.kernels.duals.sigmoid_like import SigmoidLike
+from workers.kernels.duals.trigonometric import Cos, Rbf, Sin
 
-Activation = Annotated[Relu | LeakyRelu | ReluLike | Abs | Linear | Erf, Field(discriminator="fn")]
+Activation = Annotated[
+    Relu
+    | LeakyRelu
+    | ReluLike
+    | Abs
+    | Linear
+    | Erf
+    | SigmoidLike
+    | Gelu
+    | Sin
+    | Cos
+    | Rbf
+    | Exp
+    | Gaussian
+    | Polynomial
+    | Hermite
+    | RectifiedPower
+    | Sign
+    | Step,
+    Field(discriminator="fn"),
+]
 
-ACTIVATIONS: tuple[type[ActivationModel], ...] = (Relu, LeakyRelu, ReluLike, Abs, Linear, Erf)
+ACTIVATIONS: tuple[type[ActivationModel], ...] = (
+    Relu,
+    LeakyRelu,
+    ReluLike,
+    Abs,
+    Linear,
+    Erf,
+    SigmoidLike,
+    Gelu,
+    Sin,
+    Cos,
+    Rbf,
+    Exp,
+    Gaussian,
+    Polynomial,
+    Hermite,
+    RectifiedPower,
+    Sign,
+    Step,
+)
 """The members of `Activation`, in the order of the catalogue."""
 
 __all__ = ["ACTIVATIONS", "Activation"]

@@ -80,10 +80,15 @@ class Dual(Protocol):
     """Dual kernels of one activation. Implementations are frozen and hashable: equal duals in
     consecutive layers are compiled once.
 
+    `differentiable`: Edot exists. Where it does not (phi jumps), there is no NTK, and `derivative`
+    and `variance_derivative` are infinite at rho = 1.
     `float32_pairs`: the pair map loses nothing when evaluated in float32 (closed forms in w).
     Kernels that contain any other activation run in float64 and are rounded at the end.
     `homogeneous`: phi(a x) = a phi(x) for a > 0, so the pair map does not depend on s, s'.
     """
+
+    @property
+    def differentiable(self) -> bool: ...
 
     @property
     def float32_pairs(self) -> bool: ...

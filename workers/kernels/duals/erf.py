@@ -13,17 +13,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from workers.kernels.duals.arc_tangent import double_arc_tangent
 from workers.kernels.duals.base import (
     ActivationModel,
     Correlation,
     Degree,
     Dual,
     DualPair,
+)
+from workers.kernels.duals.williams import (
+    angle_side,
+    diagonal_angle,
+    mean_deficit,
+    pair_angle,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +59,7 @@ class ErfDual:
 
     amplitude: float
     scale: float
+    differentiable: ClassVar[bool] = True
     float32_pairs: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
     flops_per_pair: ClassVar[float] = 130.0
@@ -65,22 +71,16 @@ class ErfDual:
         capped = jnp.minimum(self.scale * s, _LARGEST_DEVIATION)
         return 2 * capped * capped
 
-    def _angle(self, t: jax.Array) -> jax.Array:
-        """asin(t/(1+t)), the angle at c = q."""
-        import jax.numpy as jnp
-
-        return jnp.arctan2(t, jnp.sqrt(1 + 2 * t))
-
     def deviation(self, s: jax.Array) -> jax.Array:
         import jax.numpy as jnp
 
-        return self.amplitude * jnp.sqrt(2 / math.pi * self._angle(self._scaled(s)))
+        return self.amplitude * jnp.sqrt(2 / math.pi * diagonal_angle(self._scaled(s)))
 
     def variance_derivative(self, s: jax.Array) -> jax.Array:
         import jax.numpy as jnp
 
         t = self._scaled(s)
-        angle = self._angle(t)
+        angle = diagonal_angle(t)
         return jnp.where(t > 0, t / jnp.where(t > 0, angle, 1) / jnp.sqrt(1 + 2 * t), 1)
 
     def pair(
@@ -93,21 +93,21 @@ class ErfDual:
 
         if s1 is None or s2 is None:
             raise ValueError("erf needs the deviations of both rows")
-        left, right = self._side(s1), self._side(s2)  # (n1, 1), (1, n2)
+        left, right = angle_side(self._scaled(s1)), angle_side(self._scaled(s2))
         w = pairs.w
         gap = w * (2 - w)  # 1 - rho^2
         # |rho| itself keeps its digits near 0, where 1 - w loses them.
         size = 1 - w if pairs.rho is None else jnp.abs(pairs.rho)
-        root = left.root * right.root
         root_d = jnp.sqrt(1 + left.t + right.t + left.t * right.t * gap)
-        hypotenuse = left.hypotenuse * right.hypotenuse
-        magnitude = root * size  # 2 B |c|
-        inverse_norm = left.inverse * right.inverse
+        scale1, scale2 = jnp.sqrt(left.angle), jnp.sqrt(right.angle)
+        inverse_norm = _inverse(scale1) * _inverse(scale2)
         # For zero variances phi is linear: E/sqrt(EE') -> rho and the derivative factor -> 1.
         live = inverse_norm > 0
-        derivative = jnp.where(live, root * inverse_norm / root_d, 1)
-        new_size = double_arc_tangent(magnitude / (root_d + hypotenuse)) * inverse_norm
-        near = _near_one(left, right, gap, size, root_d, hypotenuse) * inverse_norm
+        derivative = jnp.where(live, left.root * right.root * inverse_norm / root_d, 1)
+        new_size = pair_angle(left, right, size, root_d) * inverse_norm
+        # sqrt(a a') - a_c = ((a - a_c) + (a' - a_c) - (sqrt(a) - sqrt(a'))^2)/2
+        deficit = mean_deficit(left, right, gap, size, root_d) - 0.5 * (scale1 - scale2) ** 2
+        near = deficit * inverse_norm
         w_new = jnp.clip(jnp.where(new_size > 0.75, near, 1 - new_size), 0, 1)
         root_new = jnp.where(live, jnp.sqrt(w_new), pairs.root)
         if pairs.rho is None:
@@ -115,66 +115,10 @@ class ErfDual:
         rho_new = jnp.where(live, jnp.copysign(new_size, pairs.rho), pairs.rho)
         return DualPair(Correlation(root_new, rho_new), derivative)
 
-    def _side(self, s: jax.Array) -> _Side:
-        import jax.numpy as jnp
 
-        t = self._scaled(s)
-        scale = jnp.sqrt(self._angle(t))
-        live = scale > 0
-        root = jnp.sqrt(t)
-        return _Side(
-            t=t,
-            root=root,
-            inverse_root=jnp.where(live, 1 / jnp.where(live, root, 1), 0),
-            half=jnp.sqrt(1 + 2 * t),
-            hypotenuse=jnp.sqrt(1 + t),
-            inverse=jnp.where(live, 1 / jnp.where(live, scale, 1), 0),
-            scale=scale,
-        )
-
-
-class _Side(NamedTuple):
-    """Per-row numbers of one side, float64, shaped to broadcast."""
-
-    t: jax.Array  # 2 B q
-    root: jax.Array  # sqrt(t)
-    inverse_root: jax.Array  # 1/sqrt(t), 0 for zero rows
-    half: jax.Array  # sqrt(1 + 2t)
-    hypotenuse: jax.Array  # sqrt(1 + t)
-    scale: jax.Array  # sqrt of the angle a at c = q
-    inverse: jax.Array  # 1/scale, 0 for zero rows
-
-
-def _near_one(
-    left: _Side,
-    right: _Side,
-    gap: jax.Array,
-    size: jax.Array,
-    root_d: jax.Array,
-    hypotenuse: jax.Array,
-) -> jax.Array:
-    """sqrt(a a') - a_c = ((a - a_c) + (a' - a_c) - (sqrt(a) - sqrt(a'))^2)/2 for the angles a, a'
-    at c = q, c = q' and a_c at |c|.
-
-    sin(a - a_c) = (t sqrt(D) - 2B|c| sqrt(1+2t))/((1+t) h), h^2 = (1+t)(1+t'); multiplying by
-    its conjugate leaves (t - t') + t'(1+t)(1 - rho^2) over sqrt(D) + 2B|c| sqrt(1+2t)/t, where
-    nothing cancels but t - t', which is a property of the rows.
-    """
-    sines, cosines, conjugates = [], [], []
-    for one, other in ((left, right), (right, left)):
-        sines.append((one.t - other.t) + other.t * (1 + one.t) * gap)
-        cosines.append((one.half * root_d + one.t * (one.root * other.root) * size) / (1 + one.t))
-        conjugates.append(root_d + one.half * (other.root * one.inverse_root) * size)
-    # tan of half the sum of the two differences, from sin/(1 + cos) of the sum; all over h^2.
-    numerator = sines[0] * cosines[1] * conjugates[1] + sines[1] * cosines[0] * conjugates[0]
-    both = conjugates[0] * conjugates[1]
-    denominator = both * (hypotenuse * hypotenuse + cosines[0] * cosines[1]) - sines[0] * sines[1]
-    # Used near |rho_E| = 1 only, where the quotient is small; elsewhere it may be anything.
-    return 0.5 * (_signed_angle(numerator / denominator) - (left.scale - right.scale) ** 2)
-
-
-def _signed_angle(tangent: jax.Array) -> jax.Array:
-    """2 atan(tangent) for |tangent| <= 1."""
+def _inverse(scale: jax.Array) -> jax.Array:
+    """1/scale, 0 for 0."""
     import jax.numpy as jnp
 
-    return jnp.copysign(double_arc_tangent(jnp.minimum(jnp.abs(tangent), 1)), tangent)
+    live = scale > 0
+    return jnp.where(live, 1 / jnp.where(live, scale, 1), 0)

@@ -24,6 +24,10 @@ from workers.kernels.duals.base import ActivationModel, Correlation, Degree, Dua
 if TYPE_CHECKING:
     import jax
 
+LARGEST_EXPONENT_ROOT = 1e150
+"""Deviation a*s beyond which rows of exp(ax) have the pair map of this one, so that products stay
+finite: distinct rows are then orthogonal. Unitless."""
+
 LARGEST_SCALED_DEVIATION = 1e70
 """Scaled deviation s*sqrt(rate) beyond which the bump has its limiting pair map; keeps fourth
 powers below the float64 maximum. Unitless."""
@@ -78,8 +82,14 @@ class ExpDual:
             return jnp.ones_like(s)
         return jnp.exp(self.growth * self.curvature * s * s)
 
+    def _scaled(self, s: jax.Array) -> jax.Array:
+        """a s."""
+        import jax.numpy as jnp
+
+        return jnp.minimum(self.curvature**0.5 * s, LARGEST_EXPONENT_ROOT)
+
     def variance_derivative(self, s: jax.Array) -> jax.Array:
-        return self.curvature * s * s
+        return self._scaled(s) ** 2
 
     def pair(
         self, pairs: Correlation, s1: jax.Array | None, s2: jax.Array | None, *, degree: Degree
@@ -89,8 +99,9 @@ class ExpDual:
         if s1 is None or s2 is None:
             raise ValueError("exp needs the deviations of both rows")
         below = pairs.w if pairs.rho is None else jnp.where(pairs.rho >= 0, pairs.w, 1 - pairs.rho)
-        product = self.curvature * s1 * s2
-        exponent = 0.5 * self.curvature * (s1 - s2) ** 2 + product * below
+        t1, t2 = self._scaled(s1), self._scaled(s2)
+        product = t1 * t2
+        exponent = 0.5 * (t1 - t2) ** 2 + product * below
         return DualPair(
             Correlation(jnp.sqrt(-jnp.expm1(-exponent)), None), product * jnp.exp(-exponent)
         )

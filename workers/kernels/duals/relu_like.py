@@ -109,6 +109,7 @@ class ReluLikeDual:
 
     positive: float
     negative: float
+    differentiable: ClassVar[bool] = True
     float32_pairs: ClassVar[bool] = True
     homogeneous: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.reference import reference_kernels
-from workers.kernels import compile_kernel, parse_kernel
+from workers.kernels import KernelRangeError, compile_kernel, parse_kernel
 
 
 def awkward_rows(features: int = 7) -> NDArray[np.float64]:
@@ -43,12 +43,17 @@ SPECS: list[Any] = [
     pytest.param({"activation": "relu", "b_std": 0.1}, id="relu-bias"),
     pytest.param({"activation": {"fn": "leaky_relu", "slope": 0.2}, "b_std": 0.1}, id="leaky"),
     pytest.param({"activation": "erf", "w_std": 1.5, "b_std": 0.05}, id="erf"),
+    pytest.param({"activation": "gelu", "b_std": 0.1}, id="gelu"),
+]
+DEEPEST_ONLY: list[Any] = [
+    pytest.param({"activation": "sin", "w_std": 1.3, "b_std": 0.1}, id="sin"),
+    pytest.param({"activation": "sigmoid_like", "w_std": 2.0, "b_std": 0.1}, id="sigmoid_like"),
+    pytest.param({"activation": "cos", "w_std": 0.7}, id="cos"),
+    pytest.param({"activation": "gaussian", "w_std": 1.2}, id="gaussian"),
 ]
 
 
-@pytest.mark.parametrize("depth", [3, 10, 100])
-@pytest.mark.parametrize("fields", SPECS)
-def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
+def assert_accurate(fields: dict[str, Any], depth: int) -> None:
     spec = parse_kernel({"preset": "fc", "depth": depth, **fields})
     kernel = compile_kernel(spec)
     x = awkward_rows()
@@ -64,6 +69,26 @@ def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
             large = np.abs(reference[name]) > 0.05 * scale
             assert large.mean() > 0.1  # the diagonal alone in deep chaotic networks, more elsewhere
             assert np.max(error[large] / np.abs(reference[name])[large]) < tolerance
+
+
+@pytest.mark.parametrize("depth", [3, 10, 100])
+@pytest.mark.parametrize("fields", SPECS)
+def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
+    assert_accurate(fields, depth)
+
+
+@pytest.mark.parametrize("fields", DEEPEST_ONLY)
+def test_depth_hundred(fields: dict[str, Any]) -> None:
+    """Depth 3 of these is in test_oracle.py."""
+    assert_accurate(fields, 100)
+
+
+def test_growth_beyond_the_range_is_an_error() -> None:
+    """The largest variance leaves float64: nothing is returned."""
+    for activation in ({"fn": "exp"}, {"fn": "polynomial", "coefficients": [0, 0, 1.0]}):
+        kernel = compile_kernel({"preset": "fc", "depth": 12, "activation": activation})
+        with pytest.raises(KernelRangeError, match="float64 cannot hold"):
+            kernel(awkward_rows())
 
 
 def test_diagonal_of_the_normalised_network_is_exact() -> None:

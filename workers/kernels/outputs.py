@@ -1,0 +1,27 @@
+"""The outputs that a kernel can have, and which of them a network has."""
+
+from __future__ import annotations
+
+from workers.kernels.errors import InvalidKernelError
+from workers.kernels.spec import KernelSpec
+
+OUTPUTS = ("nngp", "ntk")
+
+
+def check_outputs(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
+    """Raise InvalidKernelError if `spec` has no NTK and `outputs` (members of OUTPUTS) name it.
+
+    An activation with a jump (sign, step) has no derivative kernel: dE/dc is infinite at rho = 1,
+    and the derivative that networks would train with is 0 almost everywhere.
+    """
+    if "ntk" not in outputs:
+        return
+    jumping = sorted(
+        {x.model_dump()["fn"] for x in spec.activations if not x.dual().differentiable}
+    )
+    if jumping:
+        raise InvalidKernelError(
+            f"A network with {' and '.join(jumping)} has no NTK: the activation jumps, so its "
+            "derivative kernel does not exist.",
+            advice='Ask for the NNGP only ("outputs": ["nngp"]), or use erf with a large scale.',
+        )
