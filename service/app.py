@@ -24,10 +24,9 @@ from service.errors import add_error_handlers
 from service.events import EventBus
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
-from service.jobs.gram import GramJobs
 from service.jobs.lock import data_dir_lock
+from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
-from service.jobs.solve import SolveJobs
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
 from service.routes import datasets, jobs, kernels, matrices, ops, zarr
@@ -150,7 +149,7 @@ def _open(settings: ServiceSettings, bus: EventBus, stack: ExitStack) -> Service
     compute = Compute(settings)
     stack.callback(compute.close)
     context = JobContext(settings=settings, catalog=catalog, blobs=blobs, compute=compute)
-    runner = Runner(context, bus, {"gram": GramJobs(), "solve": SolveJobs()})
+    runner = Runner(context, bus, KINDS)
     stack.callback(runner.close)
     compute.start(runner.wake)
     runner.start()

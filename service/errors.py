@@ -95,6 +95,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "invalid-kernel": 422,
     "invalid-gram": 422,
     "invalid-solve": 422,
+    "invalid-analysis": 422,
     "invalid-cursor": 422,
     "exceeds-memory": 422,
     "idempotency-conflict": 422,  # draft-ietf-httpapi-idempotency-key-header, section 2.7

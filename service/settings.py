@@ -75,6 +75,9 @@ class ServiceSettings(BaseSettings):
     # --- what may be computed and kept ----------------------------------------------------------
     # 2**20 rows: a symmetric float32 Gram of that edge is 2.2 TB, beyond one embedded service.
     max_matrix_rows: int = Field(default=2**20, ge=1)
+    # Tasks that factor a whole matrix in one worker (spectra, posteriors, analyses). From about
+    # 16000 rows on, the OpenBLAS of the SciPy wheels crashes with more than one thread.
+    max_dense_rows: int = Field(default=12_000, ge=1)
     # Sum over all matrices and data sets. 0: only the disk itself limits.
     max_store_bytes: int = Field(default=0, ge=0)
     # Never fill the disk: the catalog and the operating system need some.

@@ -6,7 +6,8 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from service.cli import jobs, keys, submit
+from service.cli import jobs, keys, solve, submit
+from service.cli.analyze import analyze
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
 from service.cli.outcome import print_json, stdout
@@ -26,6 +27,8 @@ def build() -> typer.Typer:
     app.command()(serve)
     app.command()(worker)
     app.add_typer(submit.app, name="submit")
+    app.add_typer(solve.app, name="solve")
+    app.command()(analyze)
     for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, demo, paper):
         app.command()(command)
     app.add_typer(keys.app, name="keys")

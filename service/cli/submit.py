@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,18 +16,10 @@ from service.cli.connection import (
     dataset_id,
     matrix_id,
 )
-from service.cli.jobs import follow, show_job
-from service.cli.outcome import UsageError, describe, print_json, stdout
-
-if TYPE_CHECKING:
-    from service.client import Client
+from service.cli.outcome import UsageError
+from service.cli.sending import EstimateOption, WatchOption, json_object, send, without_nulls
 
 app = typer.Typer(no_args_is_help=True, help="Ask for a Gram matrix or a solve.")
-
-WatchOption = Annotated[bool, typer.Option("--watch", help="Stay and show its progress.")]
-EstimateOption = Annotated[
-    bool, typer.Option("--estimate", help="Only say what it would cost; nothing is run.")
-]
 
 
 @app.callback()
@@ -57,7 +48,7 @@ def kernel_from_flags(kernel: str | None, preset: str | None, **parameters: Any)
                     advice="write --kernel network.json, or --preset fc --depth 3",
                 )
             text = path.read_text()
-        return _json_object(text, "--kernel")
+        return json_object(text, "--kernel")
     return {"preset": preset or "fc", **given}
 
 
@@ -111,7 +102,7 @@ def gram(
             "dtype": dtype,
             "tile_rows": tile_rows,
         }
-        _send(client, _without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 
 
 @app.command()
@@ -150,7 +141,7 @@ def solve(
             "array": array,
             "targets": targets,
         }
-        _send(client, _without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 
 
 @app.command("task")
@@ -169,48 +160,8 @@ def task_file(
             text = Path(file).read_text()
         else:
             raise UsageError(f"There is no file {file!r}.", advice="name a JSON file, or -")
-        body = _json_object(text, file)
+        body = json_object(text, file)
         task = body.get("task", body)
         if not isinstance(task, dict):
             raise UsageError(f'"task" in {file} is not an object.', advice="see /openapi.json")
-        _send(client, task, watch=watch, estimate=estimate, as_json=as_json)
-
-
-def _send(
-    client: Client, task: dict[str, Any], *, watch: bool, estimate: bool, as_json: bool
-) -> None:
-    if estimate:
-        document = client.estimate(task)
-        if as_json:
-            print_json(document)
-            return
-        names = tuple(document["estimate"])
-        describe(document["estimate"], names)
-        refusal = document["refusal"]
-        stdout().print(
-            "it would be accepted now" if refusal is None else f"refused now: {refusal['detail']}",
-            markup=False,
-        )
-        return
-    job = client.submit(task)
-    if watch:
-        follow(client, job.id, as_json=as_json)
-        return
-    show_job(job, as_json=as_json)
-    if not as_json and not job.ended:
-        stdout().print(f"follow it: gramian watch {job.id}", markup=False)
-
-
-def _json_object(text: str, source: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{source} is not JSON: {error}.", advice="see /openapi.json") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{source} is not a JSON object.", advice="see /openapi.json")
-    return document
-
-
-def _without_nulls(task: dict[str, Any]) -> dict[str, Any]:
-    """What was not said is left to the service's defaults."""
-    return {name: value for name, value in task.items() if value is not None}
+        send(client, task, watch=watch, estimate=estimate, as_json=as_json)

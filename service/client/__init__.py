@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from service.client.client import Client
 from service.client.errors import ApiError, ServiceUnreachableError, WaitTimeoutError
-from service.client.models import TERMINAL_STATES, Dataset, Event, Job, Matrix
+from service.client.models import TERMINAL_STATES, Answer, Dataset, Event, Job, Matrix
 
 __all__ = [
     "TERMINAL_STATES",
+    "Answer",
     "ApiError",
     "Client",
     "Dataset",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -38,6 +38,19 @@ def slice_text(part: slice | None) -> str | None:
     start = "" if part.start is None else str(part.start)
     stop = "" if part.stop is None else str(part.stop)
     return f"{start}:{stop}"
+
+
+def read_array(
+    info: Mapping[str, Any], read: Callable[[slice, slice | None], NDArray[Any]]
+) -> NDArray[Any]:
+    """A whole array from its pieces; `info` is what the service says about it."""
+    import numpy as np
+
+    dtype = np.dtype(info["dtype"])
+    values = np.empty(tuple(info["shape"]), dtype)
+    for rows, cols in pieces(tuple(info["shape"]), tuple(info["chunk_shape"]), dtype.itemsize):
+        values[rows if cols is None else (rows, cols)] = read(rows, cols)
+    return values
 
 
 def pieces(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from service.client.arrays import as_file, pieces, slice_text
+from service.client.arrays import as_file, pieces, read_array, slice_text
 from service.client.errors import ApiError, ServiceUnreachableError, WaitTimeoutError
-from service.client.models import Dataset, Event, Job, Json, Matrix
+from service.client.models import Answer, Dataset, Event, Job, Json, Matrix
 from service.client.transport import Transport
 from service.client.watch import follow
 
@@ -114,7 +114,7 @@ class Client:
     # --- jobs -----------------------------------------------------------------------------------
 
     def submit(self, task: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
-        """Ask for `task` (see TASK_EXAMPLES in the API documentation).
+        """Ask for `task` (see the examples of POST /v1/jobs in the API documentation).
 
         The same request gives the same job while its result exists. Without a key of the caller's
         a random one protects against the connection breaking after the service has accepted.
@@ -151,6 +151,40 @@ class Client:
         cross, test_targets, seed, max_applications.
         """
         return self.submit({"type": "solve", "matrix": matrix, **options})
+
+    def spectrum(self, matrix: str, **options: Any) -> Job:
+        """Eigenvalues of a stored Gram matrix.
+
+        `options`: array, ridge, ridge_relative, components, centred.
+        """
+        return self.submit({"type": "spectrum", "matrix": matrix, **options})
+
+    def analysis(self, name: str, **parameters: Any) -> Job:
+        """A named analysis (`conditioning`, `kernel_distance`, ...) with its inputs: matrix,
+        other, targets, ... as its schema says."""
+        return self.submit({"type": "analysis", "analysis": {"name": name, **parameters}})
+
+    def answer(self, job: Job | str, *, timeout_seconds: float | None = None) -> Answer:
+        """Wait for a job and get its summary and all its arrays, in memory.
+
+        For results of tasks over Gram matrices; use `fetch` or `slice` for the matrices
+        themselves. Raises ApiError (job-failed) when it failed or was cancelled, and
+        WaitTimeoutError.
+        """
+        name = job if isinstance(job, str) else job.id
+        self.wait(name, timeout_seconds=timeout_seconds)
+        result = self.result(name)
+        found = {} if result["matrix"] is None else self.matrix(result["matrix"]).arrays
+        arrays = {
+            array: read_array(
+                info,
+                lambda rows, cols, array=array: self.slice(  # type: ignore[misc]
+                    result["matrix"], rows=rows, cols=cols, array=array
+                ),
+            )
+            for array, info in found.items()
+        }
+        return Answer(result["summary"], arrays)
 
     def estimate(self, task: Mapping[str, Any]) -> Json:
         """What `task` would cost, and whether it would be accepted now."""

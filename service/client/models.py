@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Json = dict[str, Any]
 
@@ -62,6 +66,15 @@ class Matrix:
         arrays = {array["name"]: array for array in document["arrays"]}
         d = document
         return cls(d["id"], d["kind"], d["state"], d["digest"], arrays, document)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished job has made: the numbers of its summary, and its stored arrays by name
+    (read `arrays` for their shapes: it depends on the task)."""
+
+    summary: Json
+    arrays: dict[str, NDArray[np.floating]] = field(repr=False)
 
 
 @dataclass(frozen=True)

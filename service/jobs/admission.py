@@ -24,6 +24,8 @@ def admit(context: JobContext, plan: Plan) -> None:
 
 
 def _check_rows(context: JobContext, plan: Plan) -> None:
+    if plan.manifest is None:
+        return
     limit = context.settings.max_matrix_rows
     rows = max(max(layout.shape) for layout in plan.manifest.arrays)
     if rows > limit:

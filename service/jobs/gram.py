@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from statistics import median
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from service.jobs.context import JobContext
+from service.jobs.inputs import dataset
 from service.jobs.plans import Plan
 from service.jobs.progress import Pace, Reporter
-from service.schemas.tasks import GramTask
+from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_TEST_SET, DatasetId
+from service.schemas.tasks import Asked
 from storage import matrices
 from storage.catalog import Catalog, JobRecord
 from storage.datasets import DatasetInfo
@@ -37,8 +41,73 @@ from workers.tiles import TileResult
 _MIN_SPEEDS, _MAX_SPEEDS = 8, 4096
 
 
+Output = Literal["nngp", "ntk"]
+DTypeName = Literal["float32", "float64"]
+
+
+class GramTask(Asked):
+    """Compute a Gram matrix: `x1` against itself (symmetric), or `x1` (rows) against `x2`
+    (columns). For predictions, `x1` is the test set and `x2` the training set."""
+
+    type: Literal["gram"]
+    kernel: str | dict[str, Any] = Field(
+        description="A preset name, a preset with parameters, or a list of layers;"
+        " see /v1/kernels.",
+    )
+    x1: DatasetId = Field(description="Data set of the rows.")
+    x2: DatasetId | None = Field(
+        default=None, description="Data set of the columns; null: the symmetric Gram of x1."
+    )
+    outputs: tuple[Output, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2,
+        description="Both come from one pass. Null: what the preset says, else the NTK.",
+    )
+    dtype: DTypeName | None = Field(
+        default=None, description="Null: that of the data (float64 if either set is)."
+    )
+    tile_rows: int | None = Field(
+        default=None,
+        ge=1,
+        le=1 << 20,
+        description="Edge of a tile; null: chosen from cost and memory. Never changes the values.",
+    )
+
+
 class GramJobs:
     """The task type `gram`."""
+
+    name: ClassVar[str] = "gram"
+    schema: ClassVar[type[GramTask]] = GramTask
+    examples: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType(
+        {
+            "gram": {
+                "summary": "The NTK of a data set",
+                "value": {
+                    "kernel": {"preset": "fc", "depth": 3},
+                    "x1": EXAMPLE_DATASET,
+                    "outputs": ["ntk"],
+                },
+            },
+            "cross-gram": {
+                "summary": "Test set against training set",
+                "value": {
+                    "kernel": {
+                        "layers": [
+                            {"op": "dense", "w_std": 1.4142135623730951},
+                            {"op": "activation", "fn": "relu"},
+                            {"op": "dense"},
+                        ]
+                    },
+                    "x1": EXAMPLE_TEST_SET,
+                    "x2": EXAMPLE_DATASET,
+                    "outputs": ["nngp", "ntk"],
+                    "dtype": "float32",
+                },
+            },
+        }
+    )
 
     def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
         """Raises NotFoundError, InvalidKernelError, InvalidGramError."""
@@ -59,10 +128,11 @@ class GramJobs:
         self,
         context: JobContext,
         job: JobRecord,
-        manifest: MatrixManifest,
+        manifest: MatrixManifest | None,
         reporter: Reporter,
         should_stop: Callable[[], bool],
     ) -> dict[str, Any] | None:
+        assert manifest is not None  # every plan of this type has one
         request = manifest.provenance["request"]
         spec = parse_kernel(request["kernel"])
         x1 = dataset(context.catalog, request["x1"])
@@ -118,11 +188,6 @@ class GramJobs:
             "tile_seconds": outcome.tile_seconds,
             "wall_seconds": outcome.wall_seconds,
         }
-
-
-def dataset(catalog: Catalog, dataset_id: str) -> DatasetInfo:
-    """Raises NotFoundError."""
-    return DatasetInfo.from_json(catalog.get_dataset(dataset_id).info)
 
 
 def stored_manifest(context: JobContext, matrix_id: str) -> MatrixManifest | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from service.jobs.context import JobContext
 from service.jobs.progress import Reporter
@@ -16,17 +18,18 @@ from storage.format import MatrixManifest
 class Plan:
     """A request whose inputs exist and fit together.
 
-    `request_digest` is equal for requests that have one result; `estimate` is JSON-serialisable
-    and has at least `bytes_written`, `peak_bytes_per_worker` and `seconds`.
+    `manifest` is None when the result is a summary without arrays. `request_digest` is equal for
+    requests that have one result; `estimate` is JSON-serialisable and has at least
+    `bytes_written`, `peak_bytes_per_worker` and `seconds`.
     """
 
-    manifest: MatrixManifest
+    manifest: MatrixManifest | None
     request_digest: str
     estimate: dict[str, Any]
 
 
 class JobKind(Protocol):
-    """One task type: how its requests are planned and how its jobs run."""
+    """How the requests of one task type are planned and how its jobs run."""
 
     def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
         """Check everything that can be checked before any work. Raises GramianError subclasses."""
@@ -36,13 +39,32 @@ class JobKind(Protocol):
         self,
         context: JobContext,
         job: JobRecord,
-        manifest: MatrixManifest,
+        manifest: MatrixManifest | None,
         reporter: Reporter,
         should_stop: Callable[[], bool],
     ) -> dict[str, Any] | None:
         """Do the work from wherever it was left; the summary of the result, or None if stopped.
 
-        The matrix is sealed when this returns a summary. Nothing of the job runs any more when
-        this returns or raises.
+        The matrix, if there is one, is sealed when this returns a summary. Nothing of the job runs
+        any more when this returns or raises.
         """
+        ...
+
+
+class TaskType(JobKind, Protocol):
+    """A task type as `registry.py` lists it."""
+
+    @property
+    def name(self) -> str:
+        """The value of `task.type`."""
+        ...
+
+    @property
+    def schema(self) -> type[BaseModel]:
+        """Model of the task; checks what needs no look at the store."""
+        ...
+
+    @property
+    def examples(self) -> Mapping[str, dict[str, Any]]:
+        """Tasks for the API documentation by name; tests submit them."""
         ...

@@ -157,11 +157,13 @@ class Runner:
             max_events=self._context.settings.max_events_per_job,
         )
         try:
-            kind = self._kinds[job.task["type"]]
+            kind = self._kind_of(job)
             manifest = self._begin_matrix(job, kind)
             summary = kind.run(self._context, job, manifest, reporter, stop.is_set)
             if summary is not None:
-                self._end(job, JobEvent.FINISH, result={"matrix": manifest.id, "summary": summary})
+                self._end(
+                    job, JobEvent.FINISH, result={"matrix": job.matrix_id, "summary": summary}
+                )
             elif not self._closing:
                 self._end(job, JobEvent.CANCELLED)
         except ClusterUnavailableError as error:
@@ -185,16 +187,27 @@ class Runner:
                 self._dirty = True
                 self._changed.notify_all()
 
-    def _begin_matrix(self, job: JobRecord, kind: JobKind) -> MatrixManifest:
+    def _kind_of(self, job: JobRecord) -> JobKind:
+        try:
+            return self._kinds[job.task["type"]]
+        except KeyError:
+            raise ConflictError(
+                f"This version of the service has no task type {job.task['type']!r}.",
+                advice="GET /openapi.json lists the task types; submit the request anew.",
+            ) from None
+
+    def _begin_matrix(self, job: JobRecord, kind: JobKind) -> MatrixManifest | None:
         """The manifest of the job's matrix, created in store and catalog if it is not there."""
+        if job.matrix_id is None:
+            return None
         with self._context.names:
-            manifest = stored_manifest(self._context, job.matrix_id) if job.matrix_id else None
+            manifest = stored_manifest(self._context, job.matrix_id)
             if manifest is None:
                 manifest = kind.plan(self._context, job.task).manifest
-            if manifest.id != job.matrix_id:
+            if manifest is None or manifest.id != job.matrix_id:
                 raise ConflictError(
                     f"Job {job.id} was planned for matrix {job.matrix_id}, but would now build"
-                    f" {manifest.id}.",
+                    f" {manifest and manifest.id}.",
                     advice="A setting that determines values, such as compute_block_rows, has"
                     " changed since; submit the request again.",
                 )

@@ -3,156 +3,162 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-from service.errors import json_safe
 from service.jobs.context import JobContext
-from service.jobs.gram import dataset
-from service.jobs.plans import Plan
-from service.jobs.progress import Reporter
+from service.jobs.inputs import required_targets, rows_dataset, targets_of
+from service.jobs.results import ResultTask, Running, Work, write_arrays
 from service.jobs.solve_estimate import estimate_solve
-from service.schemas.tasks import SolveTask
-from storage import matrices
-from storage.catalog import JobRecord
-from storage.datasets import read_targets
-from storage.errors import GramianError
-from storage.format import FORMAT_VERSION, ArrayLayout, MatrixManifest
-from storage.keys import matrix_id
-from workers.gram import request_digest, software_versions
+from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
+from service.schemas.tasks import OnGram
+from storage.format import MatrixManifest
+from workers.gram import request_digest
 from workers.memory import WORKER_BASE_BYTES
-from workers.solves.errors import InvalidSolveError
+from workers.one_worker import Computed, Written
+from workers.solves.errors import InvalidSolveError, SolveFailedError
 from workers.solves.memory import cholesky_worker_bytes
 from workers.solves.policy import choose_method
 from workers.solves.prepare import Prepared, prepare
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Outcome
-from workers.solves.targets import is_labels
 from workers.solves.task import run_solve
 
-# Results are tall and thin: whole rows, in chunks of about this size.
-_CHUNK_BYTES = 8 << 20
-_BLOCK_ROWS = 512
-_ATTRIBUTE = "solve"
+
+class SolveTask(OnGram):
+    """Kernel ridge regression over a stored symmetric Gram: solve (K + ridge I) A = Y, and
+    predict through a stored cross-Gram when one is named."""
+
+    type: Literal["solve"]
+    targets: DatasetId | None = Field(
+        default=None, description="Data set whose targets are Y; null: the Gram's own x1."
+    )
+    encoding: Literal["auto", "one_hot", "real"] = Field(
+        default="auto",
+        description="How targets become right-hand sides. `one_hot` (labels only): 0.9 for the"
+        " class, -0.1 elsewhere. `real`: the numbers themselves. `auto`: one_hot for labels.",
+    )
+    ridge: float = Field(
+        default=1e-4, ge=0, le=1e12, description="Added to the diagonal; see ridge_relative."
+    )
+    ridge_relative: bool = Field(
+        default=True, description="True: the ridge is multiplied by trace(K)/m."
+    )
+    method: Literal["auto", "cg", "nystrom", "cholesky"] = Field(
+        default="auto", description="`auto`: cholesky while it fits one worker, else cg."
+    )
+    tolerance: float | None = Field(
+        default=None,
+        ge=1e-14,
+        lt=1,
+        description="Certified relative residual to reach; null: 1e-3 with a cross-Gram, 1e-6"
+        " without one.",
+    )
+    max_applications: int = Field(
+        default=1000, ge=1, le=100_000, description="Most passes of CG over the matrix."
+    )
+    inducing: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Number of inducing points (nystrom only); null: 20 sqrt(m).",
+    )
+    placement: Literal["auto", "full", "memory", "stream"] = Field(
+        default="auto",
+        description="Whether CG keeps the full matrix or the stored triangle in worker memory, or"
+        " reads the triangle at each pass.",
+    )
+    time_limit_seconds: float | None = Field(
+        default=None, gt=0, description="CG ends here with the accuracy reached; null: no limit."
+    )
+    # 2**53 - 1: the largest integer that every JSON reader keeps exactly.
+    seed: int = Field(default=0, ge=0, lt=2**53, description="Chooses the inducing points.")
+    cross: MatrixId | None = Field(
+        default=None, description="A sealed cross-Gram (test rows, training columns)."
+    )
+    test_targets: DatasetId | None = Field(
+        default=None,
+        description="Data set whose targets the predictions are compared with; null: the"
+        " cross-Gram's own x1, if it has targets.",
+    )
 
 
-class SolveFailedError(GramianError):
-    """The solve ended without an answer that may be used; the advice says what to change."""
+def prepare_solve(context: JobContext, task: SolveTask) -> Work:
+    """Raises NotFoundError, NotReadyError, InvalidSolveError, TooLargeError."""
+    prepared, determines = _prepare(context, task)
+    rhs = prepared.rhs.shape[1]
+    arrays = {"dual": (prepared.rows, rhs)}
+    if prepared.cross is not None:
+        arrays["predictions"] = (prepared.cross.layout.shape[0], rhs)
+    return Work(
+        determines=determines,
+        cost=_cost(context, prepared),
+        run=lambda running: _run(running, prepared),
+        arrays=arrays,
+    )
 
-    kind = "solve-failed"
+
+def _run(running: Running, prepared: Prepared) -> Written | None:
+    context = running.context
+    outcome = run_solve(
+        context.compute.client(),
+        prepared.request,
+        store_url=context.blobs.url,
+        on_progress=lambda news: running.reporter.report(_progress(news, prepared)),
+        should_stop=running.should_stop,
+        worker_memory_bytes=context.compute.limit_bytes(),
+    )
+    if outcome.outcome is Outcome.CANCELLED:
+        return None
+    if not outcome.outcome.usable:
+        raise SolveFailedError(
+            f"The solve ended as {outcome.outcome.value}.",
+            advice=outcome.summary["advice"],
+            outcome=outcome.outcome.value,
+        )
+    return write_arrays(running, Computed(outcome.summary, outcome.arrays))
 
 
-class SolveJobs:
-    """The task type `solve`."""
-
-    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
-        """Raises NotFoundError, NotReadyError, InvalidSolveError, TooLargeError."""
-        prepared, canonical = _prepare(context, SolveTask.model_validate(task))
-        request = prepared.request
-        manifest = _manifest(prepared, canonical)
-        rhs = prepared.rhs.shape[1]
-        limit_bytes = context.compute.limit_bytes()
-        method = choose_method(
-            request.method,
+def _cost(context: JobContext, prepared: Prepared) -> dict[str, Any]:
+    request, rhs = prepared.request, prepared.rhs.shape[1]
+    limit_bytes = context.compute.limit_bytes()
+    method = choose_method(
+        request.method,
+        rows=prepared.rows,
+        direct_bytes=cholesky_worker_bytes(
             rows=prepared.rows,
-            direct_bytes=cholesky_worker_bytes(
-                rows=prepared.rows,
-                rhs=rhs,
-                tile_rows=prepared.layout.chunk_shape[0],
-                itemsize=prepared.layout.itemsize,
-                base_bytes=WORKER_BASE_BYTES,
-            ),
-            worker_memory_bytes=limit_bytes,
-        )
-        estimate = estimate_solve(
-            prepared.layout,
-            method=method,
-            placement=request.placement,
             rhs=rhs,
-            inducing=prepared.inducing_points,
-            tolerance=request.effective_tolerance,
-            bytes_written=manifest.stored_bytes,
-            workers=context.compute.expected_workers(),
+            tile_rows=prepared.layout.chunk_shape[0],
+            itemsize=prepared.layout.itemsize,
             base_bytes=WORKER_BASE_BYTES,
-            limit_bytes=limit_bytes,
-        )
-        return Plan(
-            manifest=manifest,
-            request_digest=request_digest(canonical),
-            estimate=estimate.to_json(),
-        )
-
-    def run(
-        self,
-        context: JobContext,
-        job: JobRecord,
-        manifest: MatrixManifest,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> dict[str, Any] | None:
-        if matrices.is_sealed(context.blobs, manifest.id):
-            # A crash came between sealing and recording; another run might differ in last bits.
-            return _record(context, manifest)
-        prepared, _ = _prepare(context, SolveTask.model_validate(job.task))
-        outcome = run_solve(
-            context.compute.client(),
-            prepared.request,
-            store_url=context.blobs.url,
-            on_progress=lambda news: reporter.report(_progress(news, prepared)),
-            should_stop=should_stop,
-            worker_memory_bytes=context.compute.limit_bytes(),
-        )
-        reporter.flush()
-        if outcome.outcome is Outcome.CANCELLED:
-            return None
-        if not outcome.outcome.usable:
-            raise SolveFailedError(
-                f"The solve ended as {outcome.outcome.value}.",
-                advice=outcome.summary["advice"],
-                outcome=outcome.outcome.value,
-            )
-        digests = {
-            layout.name: matrices.write_array(
-                context.blobs, manifest, layout.name, outcome.arrays[layout.name]
-            )
-            for layout in manifest.arrays
-        }
-        summary = json_safe(outcome.summary)
-        matrices.seal(context.blobs, manifest, digests, {_ATTRIBUTE: summary})
-        reporter.report({"phase": "done", "fraction": 1.0}, force=True)
-        return _record(context, manifest)
-
-
-def _record(context: JobContext, manifest: MatrixManifest) -> dict[str, Any]:
-    """Note a sealed result in the catalog; its summary."""
-    digest = matrices.sealed_digest(context.blobs, manifest.id)
-    context.catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
-    summary: dict[str, Any] = matrices.attributes(context.blobs, manifest.id)[_ATTRIBUTE]
-    return {"digest": digest, **summary}
+        ),
+        worker_memory_bytes=limit_bytes,
+    )
+    return estimate_solve(
+        prepared.layout,
+        method=method,
+        placement=request.placement,
+        rhs=rhs,
+        inducing=prepared.inducing_points,
+        tolerance=request.effective_tolerance,
+        workers=context.compute.expected_workers(),
+        base_bytes=WORKER_BASE_BYTES,
+        limit_bytes=limit_bytes,
+    ).to_json()
 
 
 def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, Any]]:
-    """The checked request, and its canonical form: all defaults filled in, data sets by id."""
+    """The checked request, and what determines its result: defaults filled in, data sets by id."""
     gram = MatrixManifest.from_json(context.catalog.get_matrix(task.matrix).manifest)
-    targets_id = task.targets or _rows_dataset(gram)
-    targets = _targets(context, targets_id, task.encoding)
-    if targets is None:
-        raise InvalidSolveError(
-            f"The data set {targets_id} has no targets.",
-            advice="Upload it with y, or name another data set in `targets`.",
-        )
+    targets_id = task.targets or rows_dataset(gram)
+    targets = required_targets(context, targets_id)
     test_id, test_targets = None, None
     if task.cross is not None:
         cross = MatrixManifest.from_json(context.catalog.get_matrix(task.cross).manifest)
-        test_id = task.test_targets or _rows_dataset(cross)
-        test_targets = _targets(context, test_id, task.encoding)
-        if test_targets is None and task.test_targets is not None:
-            raise InvalidSolveError(
-                f"The data set {test_id} has no targets.", advice="Leave test_targets out."
-            )
+        test_id = task.test_targets or rows_dataset(cross)
+        read = targets_of if task.test_targets is None else required_targets
+        test_targets = read(context, test_id)
     elif task.test_targets is not None:
         raise InvalidSolveError(
             "There are test targets but no cross-Gram to predict with.",
@@ -177,6 +183,7 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
         matrix_id=task.matrix,
         array=task.array,
         targets=targets,
+        encoding=task.encoding,
         ridge=task.ridge,
         ridge_relative=task.ridge_relative,
         method=task.method,
@@ -190,9 +197,7 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
         checkpoint_id=request_digest(system),
         placement=task.placement,
     )
-    canonical = {
-        "format": FORMAT_VERSION,
-        "task": "solve",
+    determines = {
         **system,
         "method": task.method,
         "tolerance": request.effective_tolerance,
@@ -203,53 +208,7 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
         "max_applications": task.max_applications,
         "time_limit_seconds": task.time_limit_seconds,
     }
-    return prepare(context.blobs, request), canonical
-
-
-def _rows_dataset(manifest: MatrixManifest) -> str:
-    """Id of the data set that the rows of a Gram matrix belong to. Raises InvalidSolveError."""
-    if manifest.kind != "gram":
-        raise InvalidSolveError(
-            f"Matrix {manifest.id} is a {manifest.kind}, not a Gram matrix.",
-            advice="Name a matrix that a gram job has made.",
-        )
-    return str(manifest.provenance["request"]["x1"])
-
-
-def _targets(context: JobContext, dataset_id: str, encoding: str) -> NDArray[Any] | None:
-    """Targets of a data set in the form that `encoding` asks for. Raises InvalidSolveError."""
-    values = read_targets(context.blobs, dataset(context.catalog, dataset_id))
-    if values is None:
-        return None
-    if encoding == "one_hot" and not is_labels(values):
-        raise InvalidSolveError(
-            f"The targets of {dataset_id} are not integer labels.",
-            advice="Use encoding 'real', or upload labels as integers of shape (m,).",
-        )
-    return values.astype(np.float64) if encoding == "real" else values
-
-
-def _manifest(prepared: Prepared, canonical: dict[str, Any]) -> MatrixManifest:
-    rhs = prepared.rhs.shape[1]
-    arrays = [_tall("dual", prepared.rows, rhs)]
-    if prepared.cross is not None:
-        arrays.append(_tall("predictions", prepared.cross.layout.shape[0], rhs))
-    return MatrixManifest(
-        id=matrix_id(request_digest(canonical)),
-        kind="solution",
-        arrays=tuple(arrays),
-        block_rows=_BLOCK_ROWS,
-        provenance={"request": canonical, "software": software_versions()},
-    )
-
-
-def _tall(name: str, rows: int, columns: int) -> ArrayLayout:
-    """Layout of an (rows, columns) float64 array in chunks of whole rows."""
-    wanted = max(1, _CHUNK_BYTES // (8 * columns * _BLOCK_ROWS))
-    needed = math.ceil(rows / _BLOCK_ROWS)
-    # The largest power of two that is allowed, but no larger than covers the array.
-    blocks = min(1 << (wanted.bit_length() - 1), 1 << (needed - 1).bit_length())
-    return ArrayLayout(name, (rows, columns), (blocks * _BLOCK_ROWS, columns), "float64")
+    return prepare(context.blobs, request), determines
 
 
 def _progress(news: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
@@ -274,3 +233,32 @@ def _progress(news: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
     elif total:
         shown |= {"tasks_done": done, "tasks_total": total}
     return shown
+
+
+SOLVE = ResultTask(
+    name="solve",
+    schema=SolveTask,
+    examples={
+        "solve-cg": {
+            "summary": "Kernel ridge regression by conjugate gradients, with predictions",
+            "value": {
+                "matrix": EXAMPLE_MATRIX,
+                "array": "ntk",
+                "method": "cg",
+                "ridge": 1e-4,
+                "tolerance": 1e-3,
+                "cross": EXAMPLE_CROSS,
+            },
+        },
+        "solve-nystrom": {
+            "summary": "The same with 500 inducing points",
+            "value": {
+                "matrix": EXAMPLE_MATRIX,
+                "method": "nystrom",
+                "inducing": 500,
+                "cross": EXAMPLE_CROSS,
+            },
+        },
+    },
+    prepare=prepare_solve,
+)

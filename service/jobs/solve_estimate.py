@@ -37,7 +37,6 @@ class SolveEstimate:
     applications: int  # expected passes over the matrix
     flops: float
     bytes_read: int
-    bytes_written: int
     peak_bytes_per_worker: int
     seconds: float
     workers: int
@@ -55,7 +54,6 @@ def estimate_solve(
     rhs: int,
     inducing: int,
     tolerance: float,
-    bytes_written: int,
     workers: int,
     base_bytes: int,
     limit_bytes: int,
@@ -102,7 +100,6 @@ def estimate_solve(
         applications=applications,
         flops=flops,
         bytes_read=layout.stored_bytes * applications,
-        bytes_written=bytes_written,
         peak_bytes_per_worker=peak,
         seconds=seconds,
         workers=workers,

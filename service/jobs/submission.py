@@ -11,8 +11,8 @@ from service.errors import error_document
 from service.jobs.admission import admit
 from service.jobs.context import JobContext
 from service.jobs.plans import JobKind, Plan
-from service.schemas.tasks import JobRequest
-from storage.catalog import Catalog, JobRecord, Target
+from service.jobs.registry import JobRequest
+from storage.catalog import Catalog, JobRecord
 from storage.errors import GramianError, NotFoundError
 from storage.keys import new_job_id
 
@@ -39,7 +39,7 @@ def submit(
         body_digest=digest,
         idempotency_key=idempotency_key,
         estimate=plan.estimate,
-        matrix_id=plan.manifest.id,
+        matrix_id=None if plan.manifest is None else plan.manifest.id,
         announce=("state", {"state": "queued"}),
     )
 
@@ -59,11 +59,10 @@ def estimate(
 
 def _is_answered(catalog: Catalog, plan: Plan) -> bool:
     """Whether the result exists or is being made: a repeat costs nothing, whatever the limits."""
-    if any(
-        job.request_digest == plan.request_digest and job.target is Target.RUN
-        for job in catalog.open_jobs()
-    ):
+    if catalog.has_answer(plan.request_digest):
         return True
+    if plan.manifest is None:
+        return False
     try:
         return catalog.get_matrix(plan.manifest.id).sealed
     except NotFoundError:

@@ -10,11 +10,11 @@ from starlette.responses import StreamingResponse
 from service.deps import JsonBody, PageDep, Services, ServicesDep
 from service.errors import JobFailedError
 from service.events import job_events
+from service.jobs.registry import JobRequest, task_examples
 from service.jobs.submission import estimate as estimate_request
 from service.jobs.submission import submit
 from service.schemas.common import EXAMPLE_JOB, Page, error_responses
 from service.schemas.jobs import EstimateOut, JobOut, JobResult, StateName
-from service.schemas.tasks import TASK_EXAMPLES, JobRequest
 from service.views import job_view, next_link, result_view
 from storage.catalog import JobRecord, JobState, Target
 from storage.errors import NotReadyError
@@ -26,7 +26,7 @@ JobIdPath = Annotated[
     str,
     Path(alias="id", max_length=100, openapi_examples={"id": {"value": EXAMPLE_JOB}}),
 ]
-RequestBody = Annotated[JobRequest, Body(openapi_examples=TASK_EXAMPLES)]
+RequestBody = Annotated[JobRequest, Body(openapi_examples=task_examples())]
 
 _REFUSALS = (
     "not-found",
@@ -35,6 +35,7 @@ _REFUSALS = (
     "invalid-kernel",
     "invalid-gram",
     "invalid-solve",
+    "invalid-analysis",
     "unsupported-media-type",
 )
 _LIMITS = ("too-large", "exceeds-memory", "insufficient-storage", "too-many-jobs")
@@ -102,7 +103,7 @@ def estimate_job(services: ServicesDep, body: RequestBody) -> EstimateOut:
     plan, refusal = estimate_request(services.context, services.runner.kinds, body, "/v1/estimates")
     return EstimateOut(
         estimate=plan.estimate,
-        matrix=plan.manifest.id,
+        matrix=None if plan.manifest is None else plan.manifest.id,
         admitted=refusal is None,
         refusal=refusal,
     )

@@ -164,6 +164,10 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "The matrix has 4000 rows, the targets 3999.",
         "Targets need one row per row of the matrix.",
     ),
+    "invalid-analysis": (
+        "12 components of 10 samples do not exist.",
+        "Ask for 1 to 10 components.",
+    ),
     "not-acceptable": (
         "A slice comes as application/x-npy or application/json, not as 'text/html'.",
         "Send Accept: application/x-npy.",

@@ -148,7 +148,9 @@ class EstimateOut(Wire):
         description="Numbers with their unit in the name; `basis` tells whether `seconds` rests"
         " on measurements on this service or on the cost model."
     )
-    matrix: MatrixId = Field(description="The id that the result would have.")
+    matrix: MatrixId | None = Field(
+        description="The id that the result would have; null if it is a summary without arrays."
+    )
     admitted: bool
     refusal: dict[str, Any] | None = Field(
         description="The problem document that POST /v1/jobs would answer with now."

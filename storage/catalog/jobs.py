@@ -123,6 +123,11 @@ class Jobs:
             advice="Send the request again.",
         ) from lost
 
+    def has_answer(self, request_digest: str) -> bool:
+        """Whether `create_job` would answer such a request with a job that is there."""
+        with self._database.read() as session:
+            return _answering_job(session, request_digest) is not None
+
     def get_job(self, job_id: str) -> JobRecord:
         """Raises NotFoundError."""
         with self._database.read() as session:

@@ -14,13 +14,13 @@ import pytest
 
 from service.app import create_app
 from service.errors import STATUS_BY_KIND
+from service.jobs.registry import task_examples
 from service.schemas.common import (
     EXAMPLE_CROSS,
     EXAMPLE_DATASET,
     EXAMPLE_MATRIX,
     EXAMPLE_TEST_SET,
 )
-from service.schemas.tasks import TASK_EXAMPLES
 from service.settings import ServiceSettings
 from storage.errors import GramianError
 from support.server import LiveServer
@@ -154,11 +154,11 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", TASK_EXAMPLES)
+@pytest.mark.parametrize("name", task_examples())
 def test_the_examples_of_tasks_are_accepted(
     http: httpx2.Client, real_ids: dict[str, str], name: str
 ) -> None:
-    text = json.dumps(TASK_EXAMPLES[name]["value"])
+    text = json.dumps(task_examples()[name]["value"])
     for example, real in real_ids.items():
         text = text.replace(example, real)
     headers = {"Content-Type": "application/json"}

@@ -188,7 +188,7 @@ DENSE, RELU = {"op": "dense"}, {"op": "activation", "fn": "relu"}
 
 BAD_TASKS: dict[str, tuple[Any, int, str]] = {
     "no task type": ({"x1": "train"}, 422, "invalid-request"),
-    "unknown task type": ({"type": "spectrum"}, 422, "invalid-request"),
+    "unknown task type": ({"type": "teapot"}, 422, "invalid-request"),
     "unknown field": (gram(colour="red"), 422, "invalid-request"),
     "no kernel": ({"type": "gram", "x1": "train"}, 422, "invalid-request"),
     "missing data set": (gram(x1=MISSING_DATASET), 404, "not-found"),

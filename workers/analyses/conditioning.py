@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workers.analyses.checks import check_gram
-from workers.analyses.eigenvalues import eigenvalues_of
+from workers.analyses.eigenvalues import Eigenvalues, eigenvalues_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Conditioning:
 
 def conditioning(matrix: NDArray[Any]) -> Conditioning:
     """Conditioning of `matrix` (m, m). O(m^3). Raises InvalidAnalysisError if not a Gram."""
-    spectrum = eigenvalues_of(check_gram(matrix))
+    return conditioning_of(eigenvalues_of(check_gram(matrix)))
+
+
+def conditioning_of(spectrum: Eigenvalues) -> Conditioning:
+    """`conditioning` for eigenvalues already computed."""
     known = spectrum.significant == len(spectrum.values)
     return Conditioning(
         largest=spectrum.largest,

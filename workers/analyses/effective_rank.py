@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.analyses.checks import check_gram, check_not_negative
-from workers.analyses.eigenvalues import eigenvalues_of
+from workers.analyses.eigenvalues import Eigenvalues, eigenvalues_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ def effective_rank(matrix: NDArray[Any], *, ridge: float = 0.0) -> EffectiveRank
     """Effective ranks of `matrix` (m, m); `ridge` in its units, added to its diagonal by the
     regression. O(m^3). Noise eigenvalues count as 0. Raises InvalidAnalysisError."""
     added = check_not_negative(ridge, "ridge")
-    spectrum = eigenvalues_of(check_gram(matrix))
+    return effective_rank_of(eigenvalues_of(check_gram(matrix)), ridge=added)
+
+
+def effective_rank_of(spectrum: Eigenvalues, *, ridge: float = 0.0) -> EffectiveRank:
+    """`effective_rank` for eigenvalues already computed. Raises InvalidAnalysisError."""
+    added = check_not_negative(ridge, "ridge")
     values = spectrum.values[: spectrum.significant]
     total = float(np.sum(values))
     shares = values / total

@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workers.analyses.checks import check_gram
-from workers.analyses.eigenvalues import eigenvalues_of
+from workers.analyses.eigenvalues import Eigenvalues, eigenvalues_of
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,19 @@ class LearningRates:
 
 def learning_rates(matrix: NDArray[Any]) -> LearningRates:
     """Limits for the NTK `matrix` (m, m). O(m^3). Raises InvalidAnalysisError if not a Gram."""
-    gram = check_gram(matrix)
-    spectrum = eigenvalues_of(gram)
+    return learning_rates_of(eigenvalues_of(check_gram(matrix)))
+
+
+def learning_rates_of(spectrum: Eigenvalues) -> LearningRates:
+    """`learning_rates` for eigenvalues already computed."""
+    size = len(spectrum.values)
     top = spectrum.largest
-    bottom = spectrum.smallest if spectrum.significant == gram.size else 0.0
+    bottom = spectrum.smallest if spectrum.significant == size else 0.0
     return LearningRates(
         half_sum=2 / top,
         sum=1 / top,
-        half_mean=2 * gram.size / top,
-        mean=gram.size / top,
+        half_mean=2 * size / top,
+        mean=size / top,
         fastest=2 / (top + bottom),
         fastest_factor=(top - bottom) / (top + bottom),
         slowest_mode=2 * bottom / top,

@@ -11,5 +11,11 @@ class InvalidSolveError(GramianError):
     kind = "invalid-solve"
 
 
+class SolveFailedError(GramianError):
+    """The solve ended without an answer that may be used; the advice says what to change."""
+
+    kind = "solve-failed"
+
+
 class SolveInterrupted(Exception):  # noqa: N818 - a signal between layers, not a failure
     """`should_stop` became true inside an application. Never leaves this package."""

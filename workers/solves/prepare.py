@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.blobs import BlobStore
-from storage.format import ArrayLayout, MatrixManifest
+from storage.format import ArrayLayout
 from storage.matrices import load_manifest, require_sealed, sealed_digest
 from workers.solves.errors import InvalidSolveError
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Float64
 from workers.solves.source import StoredTiles
-from workers.solves.targets import MAX_CLASSES, encode_labels, is_labels, real_targets
+from workers.solves.targets import encode_targets, is_labels, real_targets
 
 DEFAULT_INDUCING_FACTOR = 20  # × √m inducing points
 
@@ -50,35 +50,12 @@ def prepare(blobs: BlobStore, request: SolveRequest) -> Prepared:
     matrices that are not there or not sealed.
     """
     check_numbers(request)
-    source, manifest = _stored(blobs, request.matrix_id, request.array)
-    if not source.layout.symmetric:
-        raise InvalidSolveError(
-            f"Matrix {request.matrix_id} has shape {source.layout.shape}; a solve needs a"
-            " symmetric Gram matrix.",
-            advice="Use the Gram matrix of the training set against itself.",
-        )
+    source = symmetric_tiles(blobs, request.matrix_id, request.array)
     rows = source.layout.shape[0]
-    targets = np.asarray(request.targets)
-    if targets.ndim == 0 or len(targets) != rows:
-        raise InvalidSolveError(
-            f"There are {len(targets) if targets.ndim else 0} targets for {rows} rows.",
-            advice="Send one target for each sample of the Gram matrix, in its order.",
-            targets=int(targets.shape[0]) if targets.ndim else 0,
-            rows=rows,
-        )
-    classes = None
-    if is_labels(targets):
-        rhs, classes = encode_labels(targets)
-    else:
-        rhs = real_targets(targets)
-        if rhs.shape[1] > MAX_CLASSES:
-            raise InvalidSolveError(
-                f"{rhs.shape[1]} target columns; at most {MAX_CLASSES} are solved at once.",
-                advice="Split the columns over several jobs.",
-            )
+    rhs, classes = encode_targets(request.targets, rows, request.encoding)
     cross = None
     if request.cross_matrix_id is not None:
-        cross = _cross(blobs, request, manifest, rows)
+        cross = cross_tiles(blobs, request.cross_matrix_id, request.array, source)
     inducing = request.inducing_points or min(
         rows, math.ceil(DEFAULT_INDUCING_FACTOR * math.sqrt(rows))
     )
@@ -121,7 +98,11 @@ def check_numbers(request: SolveRequest) -> None:
         raise InvalidSolveError("A checkpoint id has no slashes.", advice="Use the id of the job.")
 
 
-def _stored(blobs: BlobStore, matrix_id: str, array: str) -> tuple[StoredTiles, MatrixManifest]:
+def stored_tiles(blobs: BlobStore, matrix_id: str, array: str) -> StoredTiles:
+    """One two-dimensional array of a sealed matrix.
+
+    Raises NotFoundError, NotReadyError, InvalidSolveError.
+    """
     manifest = load_manifest(blobs, matrix_id)
     require_sealed(blobs, matrix_id)
     names = [layout.name for layout in manifest.arrays]
@@ -134,21 +115,34 @@ def _stored(blobs: BlobStore, matrix_id: str, array: str) -> tuple[StoredTiles, 
         raise InvalidSolveError(
             f"Array {array!r} of {matrix_id} is not a matrix.", advice="Use a Gram matrix."
         )
-    return StoredTiles(blobs.url, manifest, array), manifest
+    return StoredTiles(blobs.url, manifest, array)
 
 
-def _cross(
-    blobs: BlobStore, request: SolveRequest, train: MatrixManifest, rows: int
-) -> StoredTiles:
-    assert request.cross_matrix_id is not None
-    cross, manifest = _stored(blobs, request.cross_matrix_id, request.array)
+def symmetric_tiles(blobs: BlobStore, matrix_id: str, array: str) -> StoredTiles:
+    """One symmetric array of a sealed matrix. Raises as `stored_tiles`."""
+    source = stored_tiles(blobs, matrix_id, array)
+    if not source.layout.symmetric:
+        raise InvalidSolveError(
+            f"Matrix {matrix_id} has shape {source.layout.shape}; a symmetric Gram matrix is"
+            " needed.",
+            advice="Use the Gram matrix of the training set against itself.",
+        )
+    return source
+
+
+def cross_tiles(blobs: BlobStore, matrix_id: str, array: str, train: StoredTiles) -> StoredTiles:
+    """The cross-Gram K(X*, X) (n, m) that belongs to the Gram matrix `train` (m, m).
+
+    Raises as `stored_tiles`, also when it was made with another kernel or training set.
+    """
+    cross, rows = stored_tiles(blobs, matrix_id, array), train.layout.shape[0]
     if cross.layout.shape[1] != rows:
         raise InvalidSolveError(
             f"The cross-Gram has {cross.layout.shape[1]} columns; the Gram matrix has {rows} rows.",
             advice="Compute it with the test set as x1 and the same training set as x2.",
         )
-    mine = train.provenance.get("request", {})
-    theirs = manifest.provenance.get("request", {})
+    mine = train.manifest.provenance.get("request", {})
+    theirs = cross.manifest.provenance.get("request", {})
     # Another kernel or training set would give numbers that look like predictions and are not.
     same = {"kernel": (mine.get("kernel"), theirs.get("kernel"))}
     same["training set"] = (mine.get("x1"), theirs.get("x2") or theirs.get("x1"))
@@ -178,7 +172,7 @@ def _test_targets(
             f" {cross.layout.shape[0]} rows of the cross-Gram.",
             advice="Send one for each sample of the test set.",
         )
-    if is_labels(targets) != labels:
+    if is_labels(targets) != labels and request.encoding != "real":
         raise InvalidSolveError(
             "Targets and test targets must both be labels or both be real.",
             advice="Send integers of shape (n,) for labels, floating-point numbers otherwise.",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from workers.solves.policy import RequestedMethod, RequestedPlacement
 from workers.solves.solution import Float64, Outcome
+from workers.solves.targets import Encoding
 
 EXACT_TOLERANCE = 1e-6
 PREDICTION_TOLERANCE = 1e-3  # the error of a prediction is 0.6–0.8 of the residual
@@ -19,7 +20,7 @@ PREDICTION_TOLERANCE = 1e-3  # the error of a prediction is 0.6–0.8 of the res
 class SolveRequest:
     """Ridge regression on a stored Gram matrix K (m, m), and predictions from it.
 
-    targets: integer (m,) are class labels (one-hot minus 0.1); real (m,) or (m, k) stay as given.
+    targets: labels (m,) or real (m,) or (m, k); `encoding` (targets.py) makes columns of them.
     ridge: λ ≥ 0 added to the diagonal; with `ridge_relative`, λ·tr(K)/m.
     tolerance: certified relative residual. None: 1e-3 when only predictions are wanted (there is a
         cross matrix), else 1e-6.
@@ -32,6 +33,7 @@ class SolveRequest:
     matrix_id: str
     array: str
     targets: NDArray[Any]
+    encoding: Encoding = "auto"
     ridge: float = 0.0
     ridge_relative: bool = False
     method: RequestedMethod = "auto"

@@ -1,8 +1,13 @@
-"""Targets of a regression: class labels become columns, real targets stay as they are."""
+"""Targets of a regression: class labels become columns, real targets stay as they are.
+
+Encodings: `one_hot` 0.9 for the class and -0.1 elsewhere (mean zero for ten balanced classes),
+`centred_one_hot` 1 - 1/k and -1/k (every row sums to zero), `real` the numbers themselves, `auto`
+one_hot for labels and real for the rest.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +19,55 @@ LABEL_OFFSET = 0.1  # one-hot minus 0.1: columns of mean zero for ten balanced c
 MAX_CLASSES = 1024  # right-hand sides; beyond this, integers are probably not labels
 
 
+Encoding = Literal["auto", "one_hot", "centred_one_hot", "real"]
+
+
 def is_labels(targets: NDArray[Any]) -> bool:
     """Integer targets of shape (m,) are class labels; everything else is real-valued."""
     return targets.ndim == 1 and bool(np.issubdtype(targets.dtype, np.integer))
 
 
+def encode_targets(
+    targets: NDArray[Any], rows: int, encoding: Encoding = "auto"
+) -> tuple[Float64, NDArray[np.int64] | None]:
+    """Right-hand sides (m, k) float64 and, when `targets` are taken as labels, the classes (k,).
+
+    Raises InvalidSolveError for a wrong number of rows, values that are not finite numbers, more
+    than MAX_CLASSES columns, and real numbers where labels are wanted.
+    """
+    values = np.asarray(targets)
+    if values.ndim == 0 or len(values) != rows:
+        raise InvalidSolveError(
+            f"There are {len(values) if values.ndim else 0} targets for {rows} rows.",
+            advice="Send one target for each sample of the Gram matrix, in its order.",
+            targets=int(values.shape[0]) if values.ndim else 0,
+            rows=rows,
+        )
+    labels = is_labels(values)
+    if encoding in ("one_hot", "centred_one_hot") and not labels:
+        raise InvalidSolveError(
+            "The targets are not integer labels.",
+            advice="Use encoding 'real', or upload labels as integers of shape (m,).",
+        )
+    if labels and encoding != "real":
+        return encode_labels(values, centred=encoding == "centred_one_hot")
+    columns = real_targets(values)
+    if columns.shape[1] > MAX_CLASSES:
+        raise InvalidSolveError(
+            f"{columns.shape[1]} target columns; at most {MAX_CLASSES} are solved at once.",
+            advice="Split the columns over several jobs.",
+        )
+    return columns, None
+
+
 def encode_labels(
-    labels: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]] | None = None
+    labels: NDArray[np.integer[Any]],
+    classes: NDArray[np.integer[Any]] | None = None,
+    *,
+    centred: bool = False,
 ) -> tuple[Float64, NDArray[np.int64]]:
-    """Labels (m,) to targets (m, k): 0.9 in the column of the class, -0.1 elsewhere.
+    """Labels (m,) to targets (m, k): 0.9 in the column of the class, -0.1 elsewhere; centred:
+    1 - 1/k and -1/k.
 
     Returns the targets and the classes (k,), ascending unless `classes` gives their order.
     Raises InvalidSolveError for a label outside `classes` and for more than MAX_CLASSES.
@@ -40,7 +85,8 @@ def encode_labels(
             "Some labels are not among the given classes.",
             advice="List every class that occurs, or leave the classes out.",
         )
-    return np.where(hits, 1.0 - LABEL_OFFSET, -LABEL_OFFSET), known.astype(np.int64)
+    offset = 1.0 / known.size if centred else LABEL_OFFSET
+    return np.where(hits, 1.0 - offset, -offset), known.astype(np.int64)
 
 
 def real_targets(targets: NDArray[Any]) -> Float64:

@@ -23,7 +23,6 @@ def estimate(rows: int = 60_000, **changes: Any) -> SolveEstimate:
         "rhs": 10,
         "inducing": 1000,
         "tolerance": 1e-3,
-        "bytes_written": 123,
         "workers": 2,
         "base_bytes": BASE,
         "limit_bytes": 2 << 30,

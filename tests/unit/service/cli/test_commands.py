@@ -71,7 +71,18 @@ def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
 
 
 def test_every_command_has_help():
-    for command in ("serve", "worker", "submit", "status", "watch", "fetch", "cancel", "demo"):
+    for command in (
+        "serve",
+        "worker",
+        "submit",
+        "solve",
+        "analyze",
+        "status",
+        "watch",
+        "fetch",
+        "cancel",
+        "demo",
+    ):
         result = _run(command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.output
@@ -110,6 +121,19 @@ def test_a_solve_sends_its_options_under_the_names_of_the_api(service: FakeServi
     ]
 
 
+def test_spectra_and_analyses_send_only_what_was_said(service: FakeService):
+    assert _run("solve", "spectrum", MX, "--components", "2", "--centred").exit_code == 0
+    assert _run("solve", "spectrum", MX, "--ridge", "2", "--ridge-absolute").exit_code == 0
+    options = ["--other", MX, "--set", "interval=2.5", "--set", "other_array=nngp"]
+    assert _run("analyze", "kernel_velocity", MX, *options).exit_code == 0
+    velocity = {"matrix": MX, "other": MX, "interval": 2.5, "other_array": "nngp"}
+    assert service.tasks == [
+        {"type": "spectrum", "matrix": MX, "components": 2, "centred": True},
+        {"type": "spectrum", "matrix": MX, "ridge": 2.0, "ridge_relative": False},
+        {"type": "analysis", "analysis": {"name": "kernel_velocity", **velocity}},
+    ]
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_task_file_may_be_the_body_or_the_task(
     service: FakeService, tmp_path: Path, wrapped: bool
@@ -131,6 +155,7 @@ def test_a_task_file_may_be_the_body_or_the_task(
         (["submit", "gram", "--x1", DS, "--kernel", "{}", "--depth", "2"], "whole network"),
         (["submit", "solve", "mx-1"], "neither the id of a matrix nor of a job"),
         (["submit", "task", "nowhere.json"], "no file"),
+        (["analyze", "conditioning", MX, "--set", "ridge"], "not NAME=VALUE"),
         (["watch", "7"], "not the id of a job"),
         (["serve", "--set", "max_open_jobs"], "does not name a setting"),
         (["serve", "--set", "colour=red"], "does not name a setting"),

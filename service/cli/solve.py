@@ -1,0 +1,56 @@
+"""`gramian solve`: answers from stored Gram matrices."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption, connected, matrix_id
+from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
+
+app = typer.Typer(no_args_is_help=True, help="Get answers from a stored Gram matrix.")
+
+MatrixArgument = Annotated[str, typer.Argument(help="The Gram matrix: mx-..., or the job's id.")]
+ArrayOption = Annotated[str | None, typer.Option(help="ntk (default) or nngp.")]
+RidgeAbsoluteOption = Annotated[
+    bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
+]
+
+
+@app.callback()
+def solve() -> None:
+    """Get answers from a stored Gram matrix."""
+
+
+@app.command()
+def spectrum(
+    matrix: MatrixArgument,
+    array: ArrayOption = None,
+    components: Annotated[
+        int | None, typer.Option(help="Kernel principal components to store.")
+    ] = None,
+    centred: Annotated[
+        bool, typer.Option("--centred", help="Components without the mean feature.")
+    ] = False,
+    ridge: Annotated[
+        float | None, typer.Option(help="For the effective dimension, in units of trace(K)/m.")
+    ] = None,
+    ridge_absolute: RidgeAbsoluteOption = False,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Eigenvalues, condition number, effective ranks, learning rates, kernel PCA."""
+    with connected(url) as client:
+        task = {
+            "type": "spectrum",
+            "matrix": matrix_id(client, matrix),
+            "array": array,
+            "components": components,
+            "centred": centred or None,
+            "ridge": ridge,
+            "ridge_relative": False if ridge_absolute else None,
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)

@@ -1,0 +1,84 @@
+"""What tasks read: data sets, their targets, stored Gram matrices. Checked before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.jobs.context import JobContext
+from storage.catalog import Catalog
+from storage.datasets import DatasetInfo, read_targets
+from storage.errors import TooLargeError
+from storage.format import MatrixManifest
+from workers.solves.errors import InvalidSolveError
+from workers.solves.prepare import stored_tiles, symmetric_tiles
+from workers.solves.solution import Float64
+from workers.solves.source import StoredTiles
+from workers.solves.targets import Encoding, encode_targets
+
+
+def dataset(catalog: Catalog, dataset_id: str) -> DatasetInfo:
+    """Raises NotFoundError."""
+    return DatasetInfo.from_json(catalog.get_dataset(dataset_id).info)
+
+
+def stored_array(context: JobContext, matrix_id: str, array: str) -> StoredTiles:
+    """One array of a sealed matrix. Raises NotFoundError, NotReadyError, InvalidSolveError."""
+    context.catalog.get_matrix(matrix_id)  # what the catalog does not know is not offered
+    return stored_tiles(context.blobs, matrix_id, array)
+
+
+def symmetric_gram(context: JobContext, matrix_id: str, array: str) -> StoredTiles:
+    """One symmetric array of a sealed matrix. Raises as `stored_array`."""
+    context.catalog.get_matrix(matrix_id)
+    return symmetric_tiles(context.blobs, matrix_id, array)
+
+
+def check_dense_rows(context: JobContext, rows: int, what: str) -> None:
+    """Raises TooLargeError if `what` would factor or hold more than `max_dense_rows` rows."""
+    limit = context.settings.max_dense_rows
+    if rows > limit:
+        raise TooLargeError(
+            f"{what} holds the whole matrix in one worker: at most {limit} rows, not {rows}.",
+            advice="Use a part of the data set, or raise the setting max_dense_rows.",
+            rows=rows,
+            limit_rows=limit,
+        )
+
+
+def rows_dataset(manifest: MatrixManifest) -> str:
+    """Id of the data set that the rows of a Gram matrix belong to. Raises InvalidSolveError."""
+    if manifest.kind != "gram":
+        raise InvalidSolveError(
+            f"Matrix {manifest.id} is a {manifest.kind}, not a Gram matrix.",
+            advice="Name a matrix that a gram job has made.",
+        )
+    return str(manifest.provenance["request"]["x1"])
+
+
+def targets_of(context: JobContext, dataset_id: str) -> NDArray[Any] | None:
+    """Targets (m,) or (m, k) of a data set; None if it has none. Raises NotFoundError."""
+    return read_targets(context.blobs, dataset(context.catalog, dataset_id))
+
+
+def required_targets(context: JobContext, dataset_id: str) -> NDArray[Any]:
+    """`targets_of` a data set that must have some. Raises InvalidSolveError otherwise."""
+    values = targets_of(context, dataset_id)
+    if values is None:
+        raise InvalidSolveError(
+            f"The data set {dataset_id} has no targets.",
+            advice="Upload it with y, or name another data set for the targets.",
+        )
+    return values
+
+
+def right_hand_sides(
+    context: JobContext, dataset_id: str, rows: int, encoding: Encoding
+) -> tuple[Float64, NDArray[np.int64] | None]:
+    """Encoded targets (rows, k) of a data set and, for labels, the classes (k,).
+
+    Raises NotFoundError, InvalidSolveError.
+    """
+    return encode_targets(required_targets(context, dataset_id), rows, encoding)

@@ -1,0 +1,45 @@
+"""The task types: everything that `POST /v1/jobs` takes. README.md says how to add one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from service.jobs.analysis import ANALYSIS, AnalysisTask
+from service.jobs.gram import GramJobs, GramTask
+from service.jobs.plans import TaskType
+from service.jobs.solve import SOLVE, SolveTask
+from service.jobs.spectrum import SPECTRUM, SpectrumTask
+from service.schemas.tasks import Asked
+
+TASK_TYPES: tuple[TaskType, ...] = (GramJobs(), SOLVE, SPECTRUM, ANALYSIS)
+
+Task = Annotated[
+    GramTask | SolveTask | SpectrumTask | AnalysisTask,
+    Field(discriminator="type"),
+]
+
+KINDS: Mapping[str, TaskType] = MappingProxyType({kind.name: kind for kind in TASK_TYPES})
+
+
+class JobRequest(Asked):
+    """The body of `POST /v1/jobs` and `POST /v1/estimates`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="JobRequest")
+
+    task: Task
+
+
+def task_examples() -> dict[str, dict[str, Any]]:
+    """Bodies for the API documentation, by name; each has a `summary` and a `value`."""
+    return {
+        name: {
+            "summary": example["summary"],
+            "value": {"task": {"type": kind.name, **example["value"]}},
+        }
+        for kind in TASK_TYPES
+        for name, example in kind.examples.items()
+    }

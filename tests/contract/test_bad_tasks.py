@@ -1,0 +1,115 @@
+"""Requests for answers from stored Grams that cannot work: a clear 4xx, and nothing is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from storage import matrices
+from support.matrices import gram_manifest
+from support.server import LiveServer, live_server, offline_settings
+from support.service_state import put_sealed_gram, register
+
+RNG = np.random.default_rng(1)
+MISSING = "mx-" + "0" * 32
+
+
+@pytest.fixture(scope="module")
+def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
+    """Data sets and matrices for requests that are wrong in one thing only."""
+    x = RNG.standard_normal((20, 5)).astype(np.float32)
+    train = upload(x, np.arange(20) % 3)
+    request = {"kernel": {"layers": []}, "x1": train, "x2": None}
+    gram = put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id
+    unsealed = gram_manifest((21, 21))
+    register(server, unsealed)
+    matrices.create(server.services.blobs, unsealed)
+    return {
+        "train": train,
+        "unlabelled": upload(x + 1),
+        "long": upload(RNG.standard_normal((30, 5)), np.arange(30) % 3),
+        "gram": gram,
+        "unsealed": unsealed.id,
+        "small": put_sealed_gram(server, (10, 10), provenance={"request": request})[0].id,
+        "rectangle": put_sealed_gram(
+            server, (10, 20), symmetric=False, provenance={"request": request}
+        )[0].id,
+    }
+
+
+def spectrum(**changes: Any) -> dict[str, Any]:
+    return {"type": "spectrum", "matrix": "gram", **changes}
+
+
+def analysis(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "analysis", "analysis": {"name": name, "matrix": "gram", **parameters}}
+
+
+INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
+
+BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "spectrum of nothing": (spectrum(matrix=MISSING), 404, "not-found"),
+    "spectrum of an unsealed matrix": (spectrum(matrix="unsealed"), 409, "not-ready"),
+    "spectrum of a rectangle": (spectrum(matrix="rectangle"), 422, SOLVE),
+    "spectrum of an array that is not there": (spectrum(array="nngp"), 422, SOLVE),
+    "spectrum with a negative ridge": (spectrum(ridge=-1.0), 422, INVALID),
+    "more components than rows": (spectrum(components=21), 422, SOLVE),
+    "unknown analysis": (analysis("astrology"), 422, INVALID),
+    "analysis of a rectangle": (analysis("conditioning", matrix="rectangle"), 422, SOLVE),
+    "analysis with another's parameter": (analysis("conditioning", delta=0.1), 422, INVALID),
+    "pair without a second": (analysis("kernel_distance"), 422, INVALID),
+    "pair of different sizes": (analysis("kernel_distance", other="small"), 422, ANALYSIS),
+    "pair with an unsealed one": (analysis("kernel_distance", other="unsealed"), 409, "not-ready"),
+    "no interval": (analysis("kernel_velocity", other="gram", interval=0), 422, INVALID),
+    "targets of the wrong length": (analysis("target_alignment", targets="long"), 422, SOLVE),
+    "targets that are not there": (analysis("target_alignment", targets="unlabelled"), 422, SOLVE),
+    "bound that never fails": (analysis("generalization_bound", delta=0), 422, INVALID),
+    "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
+}
+
+_NAMES = ("matrix", "other", "targets", "cross", "test", "test_targets", "x", "solution")
+
+
+def resolved(task: Any, made: dict[str, str]) -> Any:
+    """The task with names of `made` replaced by their ids, also inside."""
+    if not isinstance(task, dict):
+        return task
+    return {
+        name: made.get(value, value)
+        if name in _NAMES and isinstance(value, str)
+        else resolved(value, made)
+        for name, value in task.items()
+    }
+
+
+@pytest.mark.parametrize("route", ["/v1/jobs", "/v1/estimates"])
+@pytest.mark.parametrize("case", BAD_TASKS)
+def test_bad_tasks_are_refused_before_any_work(
+    http: httpx2.Client,
+    made: dict[str, str],
+    request: pytest.FixtureRequest,
+    case: str,
+    route: str,
+) -> None:
+    request.getfixturevalue("unchanged")
+    task, status, kind = BAD_TASKS[case]
+    response = http.post(route, json={"task": resolved(task, made)})
+    assert (response.status_code, response.json()["kind"]) == (status, kind), response.text
+    assert response.json()["advice"]
+
+
+def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path) -> None:
+    with (
+        live_server(offline_settings(tmp_path, max_dense_rows=19)) as server,
+        server.http() as http,
+    ):
+        made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
+        for task in (spectrum(), analysis("conditioning")):
+            response = http.post("/v1/jobs", json={"task": resolved(task, made)})
+            assert (response.status_code, response.json()["kind"]) == (413, "too-large")
+            assert response.json()["limit_rows"] == 19

@@ -1,0 +1,128 @@
+"""Answers from stored Grams through the front door: submitted, computed by workers, fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from service.client import ApiError, Client, Job
+from support.server import ServiceProcess
+from workers.kernels import compile_kernel
+
+pytestmark = pytest.mark.cluster
+
+KERNEL = {"preset": "fc", "depth": 2, "w_std": 1.5, "b_std": 0.4}
+TRAIN, TEST, CLASSES = 150, 40, 3
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A running service with Grams of train and test set, and their float64 references."""
+
+    client: Client
+    train: str
+    test: str
+    gram: str
+    cross: str
+    labels: np.ndarray
+    test_labels: np.ndarray
+    nngp: np.ndarray
+    ntk: np.ndarray
+
+
+def finished(client: Client, job: Job) -> str:
+    """The id of the matrix of a job that must succeed."""
+    ended = client.wait(job.id)
+    assert ended.state == "succeeded", ended.error
+    return str(ended.matrix)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    rng = np.random.default_rng(0)
+    labels, test_labels = rng.integers(0, CLASSES, TRAIN), rng.integers(0, CLASSES, TEST)
+    centres = np.eye(CLASSES, 6) * 2.0
+    x = centres[labels] + rng.standard_normal((TRAIN, 6))
+    x_test = centres[test_labels] + rng.standard_normal((TEST, 6))
+    folder = tmp_path_factory.mktemp("answers")
+    with ServiceProcess(folder, compute_block_rows=64, event_throttle_seconds=0.0) as service:
+        service.start()
+        with service.client() as client:
+            train = client.upload(x, labels).id
+            test = client.upload(x_test, test_labels).id
+            both = {"outputs": ["nngp", "ntk"]}
+            gram = finished(client, client.gram(KERNEL, train, **both))
+            cross = finished(client, client.gram(KERNEL, test, train, **both))
+            out = compile_kernel(KERNEL)(x)
+            yield Bench(
+                client,
+                train,
+                test,
+                gram,
+                cross,
+                labels,
+                test_labels,
+                np.asarray(out["nngp"]),
+                np.asarray(out["ntk"]),
+            )
+
+
+def test_a_spectrum_is_that_of_the_kernel(bench: Bench) -> None:
+    job = bench.client.spectrum(bench.gram, components=2, ridge=1e-2)
+    answer = bench.client.answer(job)
+    exact = np.linalg.eigvalsh(bench.ntk)[::-1]
+    np.testing.assert_allclose(answer.arrays["eigenvalues"], exact, rtol=1e-9)
+    conditioning = answer.summary["conditioning"]
+    assert conditioning["condition_number"] == pytest.approx(exact[0] / exact[-1], rel=1e-8)
+    ridge = 1e-2 * exact.mean()
+    assert answer.summary["effective_rank"]["dimension"] == pytest.approx(
+        (exact / (exact + ridge)).sum(), rel=1e-8
+    )
+    scores = answer.arrays["scores"]
+    np.testing.assert_allclose(np.diag(scores.T @ scores), exact[:2], rtol=1e-9)
+    phases = [e.data["phase"] for e in bench.client.watch(job.id) if e.type == "progress"]
+    assert phases == ["computing", "sealing", "done"]
+
+
+def test_an_analysis_without_arrays_has_a_summary_and_no_matrix(bench: Bench) -> None:
+    asked = {"matrix": bench.gram, "other": bench.gram, "other_array": "nngp"}
+    job = bench.client.analysis("kernel_alignment", **asked)
+    answer = bench.client.answer(job)
+    expected = np.sum(bench.ntk * bench.nngp) / np.linalg.norm(bench.ntk)
+    assert answer.summary["value"] == pytest.approx(expected / np.linalg.norm(bench.nngp), rel=1e-9)
+    assert answer.arrays == {}
+    assert bench.client.job(job.id).matrix is None
+    # The same request, defaults spelled out, is answered by the same job.
+    again = bench.client.analysis("kernel_alignment", array="ntk", centred=False, **asked)
+    assert again.id == job.id
+    other = bench.client.analysis("kernel_alignment", centred=True, **asked)
+    assert other.id != job.id
+
+
+def test_an_analysis_with_arrays_stores_them(bench: Bench) -> None:
+    answer = bench.client.answer(
+        bench.client.analysis("kernel_pca", matrix=bench.gram, components=3)
+    )
+    vectors = answer.arrays["vectors"]
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(
+        answer.summary["eigenvalues"], np.linalg.eigvalsh(bench.ntk)[:-4:-1] / TRAIN, rtol=1e-9
+    )
+
+
+def test_an_analysis_of_what_has_no_answer_fails_with_advice(bench: Bench) -> None:
+    rng = np.random.default_rng(3)
+    twice = bench.client.upload(np.repeat(rng.standard_normal((5, 4)), 2, axis=0)).id
+    gram = finished(bench.client, bench.client.gram({"preset": "fc", "depth": 1}, twice))
+    labels = bench.client.upload(rng.standard_normal((10, 2)), rng.standard_normal(10)).id
+    job = bench.client.analysis("generalization_bound", matrix=gram, targets=labels)
+    with pytest.raises(ApiError) as caught:
+        bench.client.answer(job)
+    assert caught.value.kind == "job-failed"
+    error = bench.client.job(job.id).error
+    assert error is not None
+    assert error["kind"] == "invalid-analysis"
+    assert "ridge" in error["advice"]
