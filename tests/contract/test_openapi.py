@@ -194,7 +194,7 @@ def test_every_kind_that_our_code_can_raise_has_a_status() -> None:
     # What only ever ends up in the record of a job, the client or the demo has no status.
     never_answered = {
         *("solve-failed", "service-unreachable", "wait-timeout", "usage", "service-start"),
-        *("data-missing", "demo-failed"),
+        *("data-missing", "demo-failed", "drawing-unavailable", "job-unsuccessful"),
     }
     for kind in never_answered:
         missing.pop(kind, None)
