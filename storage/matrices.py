@@ -39,6 +39,7 @@ from storage.errors import (
 )
 from storage.format import ArrayLayout, MatrixManifest
 from storage.keys import check_array_name, check_matrix_id, chunk_key, parse_chunk_key
+from storage.symmetry import is_bitwise_symmetric
 
 FOLDER = "matrices"
 MANIFEST = "manifest.json"
@@ -404,12 +405,6 @@ def _layout(manifest: MatrixManifest, name: str) -> ArrayLayout:
             f"Matrix {manifest.id} has no array {name[:64]!r}.",
             advice=f"It has {', '.join(layout.name for layout in manifest.arrays)}.",
         ) from None
-
-
-def is_bitwise_symmetric(values: npt.NDArray[np.generic]) -> bool:
-    """Whether a square array equals its transpose bit by bit (NaN payloads included)."""
-    bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
-    return bool(np.array_equal(bits, bits.T))
 
 
 def _key(matrix_id: str, key: str) -> str:

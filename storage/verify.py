@@ -13,6 +13,7 @@ from storage.blobs import BlobStore
 from storage.chunks import decode_chunk
 from storage.errors import CorruptChunkError, MissingChunkError
 from storage.format import ArrayLayout, MatrixManifest
+from storage.symmetry import is_bitwise_symmetric
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _read(
     if not np.isnan(chunk[padding]).all():
         raise CorruptChunkError(f"Chunk {key} has numbers beyond the edge of the array.", key=key)
     on_diagonal = layout.symmetric and coordinates[0] == coordinates[1]
-    if on_diagonal and not matrices.is_bitwise_symmetric(values):
+    if on_diagonal and not is_bitwise_symmetric(values):
         raise CorruptChunkError(f"Chunk {key} on the diagonal is not symmetric.", key=key)
     return values
 
