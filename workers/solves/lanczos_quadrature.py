@@ -104,7 +104,8 @@ def lanczos_quadrature(
     started, rows = time.monotonic(), operator.shape[0]
     steps = min(steps, rows - (deflate.values.size if deflate is not None else 0))
     stats = SolveStats(method="lanczos-quadrature", placement=operator.placement)
-    signs: Float64 = np.random.default_rng(seed).integers(0, 2, size=(rows, probes)) * 2.0 - 1.0
+    drawn = np.random.default_rng(seed).integers(0, 2, size=(rows, probes))
+    signs = (2 * drawn - 1).astype(np.float64)
     empty = np.zeros(0)
     known = deflate.values if deflate is not None else empty
     exact = deflate.vectors if deflate is not None else None
