@@ -68,6 +68,9 @@ class DepthConvergence:
     between the last two depths, to compare with ln chi (None otherwise). `nngp_distinct`:
     likewise for K^L / growth^(L-1). `local_rates` (depths - 1,): between successive depths,
     d ln d_L / dL in the ordered and chaotic phases, d ln d_L / d ln L (about -1) at criticality.
+    `expected`: `ntk_distinct` if it went at the rate of theory from the deepest row above rounding
+    on: e^(decay L), or |log_slope ln L + constant|/L with the constant of the fit; NaN where
+    theory has no rate.
     """
 
     architecture: Architecture
@@ -77,6 +80,7 @@ class DepthConvergence:
     ntk_equal: Floats
     nngp_distinct: Floats
     local_rates: Floats
+    expected: Floats
     fit: ExponentialFit | LogarithmicFit | None
     diagonal_growth: float | None
     notes: tuple[str, ...]
@@ -89,9 +93,15 @@ class DepthConvergence:
                 "ntk_distinct": float(distinct),
                 "ntk_equal": float(equal),
                 "nngp_distinct": float(nngp),
+                "expected": float(expected),
             }
-            for depth, distinct, equal, nngp in zip(
-                self.depths, self.ntk_distinct, self.ntk_equal, self.nngp_distinct, strict=True
+            for depth, distinct, equal, nngp, expected in zip(
+                self.depths,
+                self.ntk_distinct,
+                self.ntk_equal,
+                self.nngp_distinct,
+                self.expected,
+                strict=True,
             )
         ]
 
@@ -178,6 +188,7 @@ def _table(architecture: Architecture, limit: DepthLimit, kernels: DeepKernels) 
         ntk_equal=ntk_equal,
         nngp_distinct=nngp_distinct,
         local_rates=_local_rates(kernels.depths, ntk_distinct, logarithmic=critical),
+        expected=_expected(kernels.depths, ntk_distinct, usable, fit),
         fit=fit,
         diagonal_growth=_growth(kernels) if limit.ntk_equal is None else None,
         notes=tuple(notes),
@@ -189,6 +200,26 @@ def _local_rates(depths: NDArray[np.int64], d: Floats, *, logarithmic: bool) -> 
     with np.errstate(divide="ignore", invalid="ignore"):
         rates = np.diff(np.log(d)) / steps
     return np.asarray(np.where(np.isfinite(rates), rates, np.nan))
+
+
+def _expected(
+    depths: NDArray[np.int64],
+    d: Floats,
+    usable: NDArray[np.bool_],
+    fit: ExponentialFit | LogarithmicFit | None,
+) -> Floats:
+    layers = depths.astype(float)
+    shape = np.full(len(depths), np.nan)
+    if isinstance(fit, ExponentialFit) and fit.expected_decay is not None:
+        # From the last row on: e^(decay L) itself overflows at depths that are of interest.
+        shape = fit.expected_decay * (layers - layers[np.flatnonzero(usable)[-1]])
+        shape = np.exp(np.minimum(shape, 700.0))
+    elif isinstance(fit, LogarithmicFit) and fit.expected_log_slope is not None:
+        shape = np.abs(fit.expected_log_slope * np.log(layers) + fit.constant) / layers
+    if not np.any(usable):
+        return shape
+    last = np.flatnonzero(usable)[-1]
+    return np.asarray(d[last] * shape / shape[last])
 
 
 def _exponential_fit(
