@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
@@ -20,7 +21,19 @@ from service.jobs.inputs import (
     symmetric_gram,
 )
 from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
-from service.schemas.common import EXAMPLE_MATRIX, DatasetId, MatrixId
+from service.jobs.theory import (
+    DepthConvergence,
+    DepthLimit,
+    EdgeOfChaos,
+    MercerSpectrum,
+    OnSamples,
+    Phase,
+    Smoothness,
+    check_theory,
+    few_samples,
+    theory_flops,
+)
+from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_MATRIX, DatasetId, MatrixId
 from service.schemas.tasks import ArrayName, Asked, OnGram
 from workers.analyses.errors import InvalidAnalysisError
 from workers.analyses.stored import ANALYSIS_COPIES, stored_analysis
@@ -29,7 +42,12 @@ from workers.solves.dense import dense_worker_bytes
 from workers.solves.source import StoredTiles
 from workers.solves.targets import Encoding
 
-_INPUTS = frozenset({"name", "matrix", "array", "other", "other_array", "targets", "encoding"})
+_INPUTS = frozenset(
+    {
+        *("name", "matrix", "array", "other", "other_array"),
+        *("targets", "encoding", "samples", "rows"),
+    }
+)
 
 
 class OnPair(OnGram):
@@ -127,8 +145,9 @@ def _pca_arrays(task: KernelPca, rows: int) -> dict[str, tuple[int, ...]]:
 @dataclass(frozen=True)
 class Analysis:
     """`function`: "module:name" in workers; takes the Grams that the schema names, then the
-    targets, then its parameters by name. `arrays(task, rows)`: shapes of the fields of its result
-    that are stored (`rows` is 0 without a Gram); it may raise for parameters that cannot be.
+    targets or the samples (rows, d), then its parameters by name. `arrays(task, rows)`: shapes of
+    the fields of its result that are stored (`rows` is 0 without a Gram); it may raise for
+    parameters that cannot be.
     `check`: what else must be found wrong before any work."""
 
     schema: type[Asked]
@@ -142,6 +161,10 @@ class Analysis:
         return name
 
 
+def _theory(schema: type[Asked], function: str) -> Analysis:
+    return Analysis(schema, function, check=check_theory)
+
+
 ANALYSES: tuple[Analysis, ...] = (
     Analysis(Conditioning, "workers.analyses.conditioning:conditioning"),
     Analysis(LearningRates, "workers.analyses.learning_rate:learning_rates"),
@@ -152,6 +175,12 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis(KernelDistance, "workers.analyses.distance:kernel_distance"),
     Analysis(KernelVelocity, "workers.analyses.distance:kernel_velocity"),
     Analysis(KernelPca, "workers.analyses.kernel_pca:kernel_pca", _pca_arrays),
+    _theory(MercerSpectrum, "workers.analyses.mercer:kernel_spectrum"),
+    _theory(Smoothness, "workers.analyses.smoothness:kernel_smoothness"),
+    _theory(EdgeOfChaos, "workers.mean_field.report:edge_report"),
+    _theory(Phase, "workers.mean_field.report:phase_report"),
+    _theory(DepthLimit, "workers.mean_field.report:limit_report"),
+    _theory(DepthConvergence, "workers.mean_field.report:convergence_report"),
 )
 
 AnyAnalysis = Annotated[
@@ -163,7 +192,13 @@ AnyAnalysis = Annotated[
     | KernelAlignment
     | KernelDistance
     | KernelVelocity
-    | KernelPca,
+    | KernelPca
+    | MercerSpectrum
+    | Smoothness
+    | EdgeOfChaos
+    | Phase
+    | DepthLimit
+    | DepthConvergence,
     Field(discriminator="name"),
 ]
 
@@ -177,7 +212,7 @@ class AnalysisTask(Asked):
 
 def prepare(context: JobContext, task: AnalysisTask) -> Work:
     """Raises NotFoundError, NotReadyError, InvalidSolveError, InvalidAnalysisError,
-    TooLargeError."""
+    InvalidKernelError, TooLargeError."""
     asked: Any = task.analysis
     known = next(a for a in ANALYSES if isinstance(asked, a.schema))
     grams = _grams(context, asked)
@@ -185,17 +220,19 @@ def prepare(context: JobContext, task: AnalysisTask) -> Work:
     known.check(asked)
     arrays = known.arrays(asked, rows)
     determines: dict[str, Any] = asked.model_dump(mode="json")
-    targets = None
+    given: list[NDArray[Any]] = []
     if isinstance(asked, OnTargets):
         source = asked.targets or rows_dataset(grams[0].manifest)
-        targets, _ = right_hand_sides(context, source, rows, asked.encoding)
+        given.append(right_hand_sides(context, source, rows, asked.encoding)[0])
         determines["targets"] = source
+    if isinstance(asked, OnSamples):
+        given.append(few_samples(context, asked))
     parameters = asked.model_dump(exclude=set(_INPUTS))
     return Work(
         determines=determines,
         arrays=arrays,
-        cost=_cost(grams).to_json(),
-        run=in_one_worker(stored_analysis, known.function, grams, targets, parameters, [*arrays]),
+        cost=_cost(asked, grams).to_json(),
+        run=in_one_worker(stored_analysis, known.function, grams, given, parameters, [*arrays]),
     )
 
 
@@ -215,9 +252,11 @@ def _grams(context: JobContext, asked: Any) -> list[StoredTiles]:
     return found
 
 
-def _cost(grams: list[StoredTiles]) -> DenseCost:
+def _cost(asked: Any, grams: list[StoredTiles]) -> DenseCost:
     if not grams:
-        return DenseCost(flops=1e9, bytes_read=0, peak_bytes_per_worker=WORKER_BASE_BYTES)
+        return DenseCost(
+            flops=theory_flops(asked), bytes_read=0, peak_bytes_per_worker=WORKER_BASE_BYTES
+        )
     m = grams[0].layout.shape[0]
     return DenseCost(
         flops=10.0 * m**3,
@@ -245,6 +284,22 @@ ANALYSIS = ResultTask(
                     "ridge": 1e-3,
                 }
             },
+        },
+        "depth-convergence": {
+            "summary": "How fast the NTK of real samples reaches its limit with depth",
+            "value": {
+                "analysis": {
+                    "name": "depth_convergence",
+                    "samples": EXAMPLE_DATASET,
+                    "activation": "relu",
+                    "w_std": 1.4142135623730951,
+                    "depths": [10, 30, 100, 300, 1000],
+                }
+            },
+        },
+        "edge-of-chaos": {
+            "summary": "Critical weight deviations of an activation",
+            "value": {"analysis": {"name": "edge_of_chaos", "activation": "erf", "b_std": 0.2}},
         },
     },
     prepare=prepare,

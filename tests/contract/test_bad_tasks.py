@@ -32,6 +32,7 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     return {
         "train": train,
         "unlabelled": upload(x + 1),
+        "twins": upload(np.repeat(x[:4], 2, axis=0)),
         "long": upload(RNG.standard_normal((30, 5)), np.arange(30) % 3),
         "gram": gram,
         "unsealed": unsealed.id,
@@ -48,6 +49,20 @@ def spectrum(**changes: Any) -> dict[str, Any]:
 
 def analysis(name: str, **parameters: Any) -> dict[str, Any]:
     return {"type": "analysis", "analysis": {"name": name, "matrix": "gram", **parameters}}
+
+
+def theory(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "analysis", "analysis": {"name": name, **parameters}}
+
+
+def convergence(**changes: Any) -> dict[str, Any]:
+    given = {"samples": "train", "activation": "erf", "w_std": 1.0, "depths": [1, 5]}
+    return theory("depth_convergence", **{**given, **changes})
+
+
+def smoothness(**changes: Any) -> dict[str, Any]:
+    given = {"kernel": "fc", "angles": [0.0, 1.0], "values": [1.0, 2.0]}
+    return theory("smoothness", **{**given, **changes})
 
 
 INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
@@ -69,10 +84,44 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "targets of the wrong length": (analysis("target_alignment", targets="long"), 422, SOLVE),
     "targets that are not there": (analysis("target_alignment", targets="unlabelled"), 422, SOLVE),
     "bound that never fails": (analysis("generalization_bound", delta=0), 422, INVALID),
+    "activation that is not there": (
+        theory("edge_of_chaos", activation="swoosh", b_std=0.1),
+        422,
+        "invalid-kernel",
+    ),
+    "deviation below zero": (theory("edge_of_chaos", activation="erf", b_std=-1), 422, INVALID),
+    "no variances": (
+        theory("phase", activation="erf", w_std=1, b_std=0, lowest_variance=9, highest_variance=1),
+        422,
+        ANALYSIS,
+    ),
+    "limit of a residual network with bias": (
+        theory("depth_limit", activation="relu", w_std=1, b_std=0.1, architecture="residual"),
+        422,
+        ANALYSIS,
+    ),
+    "convergence of no data": (convergence(samples="ds-" + "0" * 32), 404, "not-found"),
+    "convergence of more samples than there are": (convergence(rows=21), 422, ANALYSIS),
+    "convergence of one sample": (convergence(rows=1), 422, INVALID),
+    "convergence of equal samples": (convergence(samples="twins"), 422, ANALYSIS),
+    "depths that fall": (convergence(depths=[5, 1]), 422, ANALYSIS),
+    "no depths": (convergence(depths=[]), 422, INVALID),
+    "spectrum on no sphere": (
+        theory("mercer_spectrum", kernel="fc", dimension=1, k_max=3),
+        422,
+        INVALID,
+    ),
+    "spectrum of no kernel": (
+        theory("mercer_spectrum", kernel="nothing", dimension=3, k_max=3),
+        422,
+        "invalid-kernel",
+    ),
+    "fewer values than angles": (smoothness(values=[1.0]), 422, ANALYSIS),
+    "smoothness of nothing": (smoothness(angles=[], values=[]), 422, INVALID),
     "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
 }
 
-_NAMES = ("matrix", "other", "targets", "cross", "test", "test_targets", "x", "solution")
+_NAMES = ("matrix", "other", "targets", "cross", "test", "test_targets", "x", "solution", "samples")
 
 
 def resolved(task: Any, made: dict[str, str]) -> Any:

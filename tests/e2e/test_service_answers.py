@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.client import ApiError, Client, Job
+from support.oracle import oracle
 from support.server import ServiceProcess
 from workers.kernels import compile_kernel
 
@@ -111,6 +112,69 @@ def test_an_analysis_with_arrays_stores_them(bench: Bench) -> None:
     np.testing.assert_allclose(
         answer.summary["eigenvalues"], np.linalg.eigvalsh(bench.ntk)[:-4:-1] / TRAIN, rtol=1e-9
     )
+
+
+def test_convergence_with_depth_is_a_table_and_a_picture(bench: Bench) -> None:
+    depths = [10**4, 10**5, 10**6]
+    asked = {"samples": bench.train, "rows": 4, "activation": "relu", "w_std": 2**0.5}
+    answer = bench.client.answer(
+        bench.client.analysis("depth_convergence", depths=depths, **asked)
+    ).summary
+    assert [row["depth"] for row in answer["table"]] == depths
+    assert answer["limit"]["normaliser"] == "depth"
+    # T^L/(q L) = 1/4 + (3/8) ln(L)/L + O(1/L): the slope of L times the distance against ln L.
+    assert answer["fit"]["log_slope"] == pytest.approx(0.375, rel=5e-3)
+    assert answer["limit"]["phase"]["fixed_points"] == []
+    drawn = answer["plot"]["layer"][0]["data"]["values"]
+    assert {point["depth"] for point in drawn} == set(depths)
+    chaotic = bench.client.answer(
+        bench.client.analysis(
+            "depth_convergence", depths=[5, 10], **{**asked, "activation": "erf", "w_std": 1.5}
+        )
+    ).summary
+    assert chaotic["table"][0]["ntk_equal"] is None  # grows without limit on the diagonal
+
+
+def test_edge_of_chaos_phase_and_limit_against_the_reference(bench: Bench) -> None:
+    table = oracle("eoc")
+    b_std, w_std, variance, slope = next(
+        row for name, row in zip(table["act"], table["table"], strict=True)
+        if name == "erf" and row[0] == 0.2
+    )  # fmt: skip
+    asked = {"activation": "erf", "b_std": 0.2}
+    edge = bench.client.answer(bench.client.analysis("edge_of_chaos", **asked)).summary
+    (point,) = edge["points"]
+    assert point["w_std"] == pytest.approx(w_std, rel=1e-10)
+    assert point["variance"] == pytest.approx(variance, rel=1e-8)
+    assert (point["stability"], b_std) == ("stable", 0.2)
+    at = {**asked, "w_std": point["w_std"]}
+    phase = bench.client.answer(bench.client.analysis("phase", **at)).summary
+    assert phase["phase"] == "edge-of-chaos"
+    assert phase["fixed_points"][0]["slope"] == pytest.approx(slope, abs=2e-8)
+    limit = bench.client.answer(bench.client.analysis("depth_limit", **at)).summary
+    assert limit["ntk_distinct"] == pytest.approx(variance / 3, rel=1e-7)
+
+
+def test_kernels_of_the_angle_against_the_reference(bench: Bench) -> None:
+    spectra, smooth = oracle("spectra"), oracle("smoothness")
+    kernel = {"preset": "fc", "depth": 2, "w_std": 2**0.5, "b_std": 0.3}
+    found = bench.client.answer(
+        bench.client.analysis("mercer_spectrum", kernel=kernel, dimension=3, k_max=12)
+    ).summary
+    np.testing.assert_allclose(found["values"], spectra["sphere|p=3|H=2|sb=0.3|lambda"], atol=1e-13)
+    assert found["multiplicities"] == [2 * k + 1 for k in range(13)]
+    found = bench.client.answer(
+        bench.client.analysis(
+            "smoothness",
+            kernel={"preset": "fc", "depth": 5, "w_std": 1.0},
+            angles=smooth["gam"].tolist(),
+            values=smooth["y"].tolist(),
+            length_scale=float(smooth["ell"]),
+            k_max=int(smooth["kmax"]),
+        )
+    ).summary
+    assert found["mu"] == pytest.approx(float(smooth["mu|mlp|L=5"]), rel=5e-6)
+    assert np.shape(found["coefficients"]) == (21, 2)
 
 
 def test_an_analysis_of_what_has_no_answer_fails_with_advice(bench: Bench) -> None:

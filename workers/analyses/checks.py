@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from workers.analyses.errors import InvalidAnalysisError
 
@@ -85,6 +85,22 @@ def check_targets(targets: NDArray[Any], size: int, name: str = "targets") -> Fl
             f"The {name} must be finite and not empty.", advice="Check them."
         )
     return columns
+
+
+def check_circle(angles: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+    """Angles (m,) and the values (m,) of one function there, as float64. Raises
+    InvalidAnalysisError unless there are some, all finite, and as many of one as of the other."""
+    points = np.asarray(angles, dtype=np.float64)
+    if points.ndim != 1 or len(points) == 0 or not np.all(np.isfinite(points)):
+        raise InvalidAnalysisError(
+            f"Angles of shape {points.shape} are not finite numbers (m,).", advice="Check them."
+        )
+    columns = check_targets(np.asarray(values), len(points))
+    if columns.shape[1] != 1:
+        raise InvalidAnalysisError(
+            "Smoothness is that of one function.", advice="Give one column of targets."
+        )
+    return points, columns[:, 0]
 
 
 def check_positive(value: float, name: str) -> float:

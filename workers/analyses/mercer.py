@@ -163,6 +163,18 @@ def angle_kernel(
     return evaluate
 
 
+def kernel_spectrum(
+    *,
+    kernel: str | dict[str, Any] | KernelSpec,
+    dimension: int,
+    k_max: int,
+    output: str = "ntk",
+) -> MercerSpectrum:
+    """`sphere_spectrum` of a kernel of the language on unit inputs. Raises as it does, and
+    InvalidKernelError."""
+    return sphere_spectrum(angle_kernel(kernel, dimension, output=output), dimension, k_max)
+
+
 def _error(fine: Floats, coarse: Floats) -> float:
     """The change from coarse to fine, at least the rounding of the largest eigenvalue."""
     rounding = float(np.finfo(np.float64).eps * np.max(np.abs(fine)))

@@ -13,15 +13,23 @@ values of equal k_max and ell only. With the cut, mu may exceed 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, special
 
-from workers.analyses.checks import Floats, check_positive, check_targets
+from workers.analyses.checks import Floats, check_circle, check_positive
 from workers.analyses.errors import InvalidAnalysisError
-from workers.analyses.mercer import AngleKernel, circle_spectrum, sphere_spectrum
+from workers.analyses.mercer import (
+    AngleKernel,
+    angle_kernel,
+    circle_spectrum,
+    sphere_spectrum,
+)
+from workers.kernels import KernelSpec
 
 
 @dataclass(frozen=True)
@@ -56,17 +64,7 @@ def smoothness(
     InvalidAnalysisError for repeated angles, where no interpolant exists.
     """
     check_positive(length_scale, "length_scale")
-    points = np.asarray(angles, dtype=np.float64)
-    if points.ndim != 1 or len(points) == 0 or not np.all(np.isfinite(points)):
-        raise InvalidAnalysisError(
-            f"Angles of shape {points.shape} are not finite numbers (m,).", advice="Check them."
-        )
-    columns = check_targets(targets, len(points))
-    if columns.shape[1] != 1:
-        raise InvalidAnalysisError(
-            "Smoothness is that of one function.", advice="Give one column of targets."
-        )
-    y = columns[:, 0]
+    points, y = check_circle(angles, targets)
     apart = np.abs(points[:, None] - points[None, :]) % (2 * math.pi)
     apart = np.minimum(apart, 2 * math.pi - apart)
     gram = np.asarray(kernel(apart.ravel()), dtype=np.float64).reshape(apart.shape)
@@ -100,6 +98,26 @@ def smoothness(
         length_scale=float(length_scale),
         k_max=k_max,
         coefficients=coefficients,
+    )
+
+
+def kernel_smoothness(
+    *,
+    kernel: str | dict[str, Any] | KernelSpec,
+    angles: Sequence[float],
+    values: Sequence[float],
+    output: str = "ntk",
+    length_scale: float = 0.5,
+    k_max: int = 10,
+) -> Smoothness:
+    """`smoothness` for a kernel of the language on inputs (cos, sin). Raises as it does, and
+    InvalidKernelError."""
+    return smoothness(
+        angle_kernel(kernel, 2, output=output),
+        np.asarray(angles, dtype=np.float64),
+        np.asarray(values, dtype=np.float64),
+        length_scale=length_scale,
+        k_max=k_max,
     )
 
 

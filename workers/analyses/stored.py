@@ -62,12 +62,12 @@ def stored_spectrum(
 def stored_analysis(
     function: str,
     grams: Sequence[TileSource],
-    targets: NDArray[Any] | None,
+    arrays: Sequence[NDArray[Any]],
     parameters: Mapping[str, Any],
     stored: Sequence[str],
     check_stop: CheckStop,
 ) -> Computed:
-    """`function` ("module:name") of the Grams, then the targets if there are any.
+    """`function` ("module:name") of the Grams, then `arrays` (targets or samples).
 
     Its result is a number, or a dataclass: fields named in `stored` become arrays (complex ones
     with a last axis real, imaginary), the others the summary.
@@ -75,10 +75,8 @@ def stored_analysis(
     module, _, name = function.partition(":")
     call: Callable[..., Any] = getattr(import_module(module), name)
     given: list[Any] = [load_dense(source, check_stop) for source in grams]
-    if targets is not None:
-        given.append(targets)
     check_stop()
-    return as_computed(call(*given, **parameters), stored)
+    return as_computed(call(*given, *arrays, **parameters), stored)
 
 
 def as_computed(result: Any, stored: Sequence[str]) -> Computed:
@@ -88,17 +86,25 @@ def as_computed(result: Any, stored: Sequence[str]) -> Computed:
         return Computed({"value": result})
     fields = {name: getattr(result, name) for name in result.__dataclass_fields__}
     arrays = {name: _real(fields.pop(name)) for name in stored}
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            if value.size > MAX_SUMMARY_NUMBERS:
-                raise InvalidAnalysisError(
-                    f"{name} has {value.size} numbers; a summary holds {MAX_SUMMARY_NUMBERS}.",
-                    advice="Ask for fewer.",
-                )
-            fields[name] = _real(value).tolist()
-        elif is_dataclass(value) and not isinstance(value, type):
-            fields[name] = asdict(value)
-    return Computed(fields, arrays)
+    return Computed({name: _plain(name, value) for name, value in fields.items()}, arrays)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """`value` without arrays and dataclasses, at any depth."""
+    if isinstance(value, np.ndarray):
+        if value.size > MAX_SUMMARY_NUMBERS:
+            raise InvalidAnalysisError(
+                f"{name} has {value.size} numbers; a summary holds {MAX_SUMMARY_NUMBERS}.",
+                advice="Ask for fewer.",
+            )
+        return _real(value).tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(key, getattr(value, key)) for key in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {key: _plain(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    return value
 
 
 def _real(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,15 +10,16 @@ predicts (depth_limit.py). With d_L the largest |T^L/normaliser - limit| over pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.analyses.errors import InvalidAnalysisError
 from workers.kernels.duals.base import ActivationModel
 from workers.mean_field.deep import (
+    Architecture,
     DeepKernels,
+    check_architecture,
     check_depths,
     check_rows,
     deep_kernels,
@@ -30,7 +31,6 @@ from workers.mean_field.phase import CHI_TOLERANCE
 from workers.mean_field.roots import Search
 
 Floats = NDArray[np.float64]
-Architecture = Literal["dense", "residual"]
 
 _NOISE = 1e-11
 """Distances below this fraction of the limit's scale are rounding and not fitted."""
@@ -124,16 +124,12 @@ def depth_convergence(
     exists, and where kernels exceed float64 (deep chaotic networks).
     """
     check_deviations(w_std, b_std)
+    check_architecture(architecture, b_std)
     phi = moments(activation)
     rows, layers = check_rows(x), check_depths(depths)
     square = np.sum(rows**2, axis=1) / rows.shape[1]
     start = float(np.mean(w_std**2 * square + b_std**2))
     if architecture == "residual":
-        if b_std != 0:
-            raise InvalidAnalysisError(
-                "The depth limit of residual networks is known without bias only.",
-                advice="Set b_std to 0.",
-            )
         limit = residual_limit_of(phi, w_std, start)
         kernels = deep_residual_kernels(phi, rows, layers, w_std=w_std)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from workers.mean_field.layers import ResidualState, dense_layers, one_minus, re
 from workers.mean_field.moments import Moments
 
 Floats = NDArray[np.float64]
+
+Architecture = Literal["dense", "residual"]
 
 MAX_ROWS = 256
 """Most inputs of a deep recursion: each recorded depth holds rows^2 numbers."""
@@ -58,6 +60,15 @@ def check_rows(x: Floats) -> Floats:
             advice="Remove repeated rows; the diagonal is reported anyway.",
         )
     return rows
+
+
+def check_architecture(architecture: Architecture, b_std: float) -> None:
+    """Raise InvalidAnalysisError for a residual network with bias."""
+    if architecture == "residual" and b_std != 0:
+        raise InvalidAnalysisError(
+            "The depth limit of residual networks is known without bias only.",
+            advice="Set b_std to 0.",
+        )
 
 
 def check_depths(depths: NDArray[np.int64] | list[int]) -> NDArray[np.int64]:

@@ -190,3 +190,12 @@ def check_deviations(w_std: float, b_std: float) -> None:
             f"w_std = {w_std!r} and b_std = {b_std!r} are not standard deviations.",
             advice="w_std must be positive, b_std zero or positive, both finite.",
         )
+
+
+def check_range(lowest: float, highest: float) -> None:
+    """Raise InvalidAnalysisError unless there are variances from `lowest` to `highest`."""
+    if not 0 < lowest < highest < math.inf:
+        raise InvalidAnalysisError(
+            f"There are no variances from {lowest:g} to {highest:g}.",
+            advice="lowest_variance must be positive and below highest_variance.",
+        )

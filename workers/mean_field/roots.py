@@ -13,6 +13,9 @@ from scipy import optimize
 Floats = NDArray[np.float64]
 
 
+LOWEST_VARIANCE, HIGHEST_VARIANCE = 1e-8, 1e4
+
+
 @dataclass(frozen=True)
 class Search:
     """Where roots are looked for.
@@ -23,8 +26,8 @@ class Search:
     the noise: folds between scan points are looked into.
     """
 
-    lowest: float = 1e-8
-    highest: float = 1e4
+    lowest: float = LOWEST_VARIANCE
+    highest: float = HIGHEST_VARIANCE
     points: int = 1200
     noise: float = 1e-12
 

@@ -19,6 +19,7 @@ from service.jobs.analysis import (
 )
 from service.jobs.registry import KINDS, TASK_TYPES, Task, task_examples
 from service.jobs.results import tall_layout
+from service.jobs.theory import OnSamples
 from storage.digest import check_blocks
 
 
@@ -47,7 +48,7 @@ def test_the_function_of_an_analysis_takes_what_its_schema_offers(analysis: Anal
     module, _, name = analysis.function.partition(":")
     signature = inspect.signature(getattr(import_module(module), name))
     schema = analysis.schema
-    inputs = issubclass(schema, OnGram) + issubclass(schema, OnPair) + issubclass(schema, OnTargets)
+    inputs = sum(issubclass(schema, kind) for kind in (OnGram, OnPair, OnTargets, OnSamples))
     parameters = set(schema.model_fields) - _INPUTS
     bound = signature.bind(*[None] * inputs, **dict.fromkeys(parameters))
     assert set(bound.arguments) == set(signature.parameters)

@@ -69,7 +69,7 @@ def test_a_named_function_gets_grams_targets_and_parameters() -> None:
     found = stored_analysis(
         "workers.analyses.generalization:generalization_bound",
         [ArrayTiles(expected["H_inf"], 2)],
-        y[:, None],
+        [y[:, None]],
         {"ridge": 0.0},
         [],
         never,
@@ -77,16 +77,14 @@ def test_a_named_function_gets_grams_targets_and_parameters() -> None:
     assert found.summary["quadratic"] == pytest.approx(expected["bound_quad"], rel=1e-10)
     t = expected["T"]
     pair = [ArrayTiles(t, 2), ArrayTiles(t + 0.1 * np.eye(5), 3)]
-    distance = stored_analysis(
-        "workers.analyses.distance:kernel_distance", pair, None, {}, [], never
-    )
+    distance = stored_analysis("workers.analyses.distance:kernel_distance", pair, [], {}, [], never)
     assert distance.summary == {
         "value": pytest.approx(float(expected["kernel_distance"]), rel=1e-9)
     }
     pca = stored_analysis(
         "workers.analyses.kernel_pca:kernel_pca",
         [ArrayTiles(t, 4)],
-        None,
+        [],
         {"components": 2, "centred": False},
         ["scores", "vectors"],
         never,
@@ -103,6 +101,17 @@ def test_a_named_function_gets_grams_targets_and_parameters() -> None:
 @dataclass(frozen=True)
 class Inner:
     half: float
+
+
+@dataclass(frozen=True)
+class Nested:
+    several: tuple[Inner, ...]
+    table: list[dict[str, np.ndarray]]
+
+
+def test_results_are_plain_at_any_depth() -> None:
+    found = as_computed(Nested((Inner(0.5), Inner(1.5)), [{"a": np.arange(2)}]), [])
+    assert found.summary == {"several": [{"half": 0.5}, {"half": 1.5}], "table": [{"a": [0, 1]}]}
 
 
 @dataclass(frozen=True)
