@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.papers import unit_circle
+from service.papers import mnist_pca, unit_circle
 from service.papers.experiment import Experiment
 from storage.errors import NotFoundError
 
-EXPERIMENTS: tuple[Experiment[Any], ...] = (unit_circle.EXPERIMENT,)
+EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    unit_circle.EXPERIMENT,
+    mnist_pca.EXPERIMENT,
+)
 
 
 def experiment(name: str) -> Experiment[Any]:

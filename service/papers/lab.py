@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from service.cli.finish import finish
-from service.client import Client
+from service.client import Answer, Client, Job
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +46,12 @@ class Lab:
         job = self._finish({"type": "solve", "matrix": matrix, **options}, label)
         return dict(self.client.result(job.id)["summary"])
 
+    def analysis(self, label: str, name: str, **parameters: Any) -> Answer:
+        """The summary and arrays of a named analysis; `parameters` as those of
+        `Client.analysis`."""
+        task = {"type": "analysis", "analysis": {"name": name, **parameters}}
+        return self.client.answer(self._finish(task, label))
+
     def values(self, matrix: str, array: str = "ntk") -> Floats:
         """A whole stored array as float64."""
         with tempfile.TemporaryDirectory() as folder:
@@ -53,5 +59,5 @@ class Lab:
             values: Floats = np.load(path).astype(np.float64)
             return values
 
-    def _finish(self, task: Mapping[str, Any], label: str) -> Any:
+    def _finish(self, task: Mapping[str, Any], label: str) -> Job:
         return finish(self.client, task, console=self.console, label=label)

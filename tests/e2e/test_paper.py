@@ -17,8 +17,9 @@ from service.cli.app import build
 from service.cli.outcome import ExitCode
 from service.client import Client
 from service.demo.embedded import embedded_service
-from service.papers import figure, unit_circle
+from service.papers import figure, mnist_pca, unit_circle
 from service.papers.catalogue import EXPERIMENTS
+from service.papers.data import load_images
 from service.papers.lab import Lab
 from service.papers.report import Report, write
 
@@ -59,6 +60,21 @@ def test_unit_circle(lab: Lab, tmp_path: Path) -> None:
     wide, narrow = (_column(report, f"width_{w}_deviation").mean() for w in (400, 20))
     assert wide < narrow
     assert report.comparisons[0].here.count("%") == 2
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_mnist_pca(lab: Lab, tmp_path: Path) -> None:
+    report = mnist_pca.measure(lab, mnist_pca.Size(digits=40, affine_layers=(2, 3)))
+    assert _column(report, "affine_layers").tolist() == [2, 3, 2, 3]
+    assert _column(report, "beta").tolist() == [0.1, 0.1, 1.0, 1.0]
+    x = load_images("mnist").x_train[:40] / 255
+    for row, (layers, beta) in enumerate([(2, 0.1), (3, 0.1), (2, 1.0), (3, 1.0)]):
+        ntk = relu_ntk(x.astype(float), layers - 1, 1.0, beta)
+        expected = np.linalg.eigvalsh(ntk)[::-1][:3] / 40
+        found = [_column(report, f"eigenvalue_{k}")[row] for k in (1, 2, 3)]
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
+    assert [c.published for c in report.comparisons[:3]] == ["0.0457", "0.00108", "0.00078"]
+    assert sum(len(curve.x) for curve in report.panels[0].curves) == 40
     assert len(write(report, tmp_path)) == 4
 
 
@@ -113,6 +129,20 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
     assert result.exit_code == ExitCode.FAILED
     assert "gramian[paper]" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def relu_ntk(x: np.ndarray, depth: int, w_std: float, b_std: float) -> np.ndarray:
+    """NTK of `depth` ReLU layers by arc cosines (Cho & Saul 2009; Jacot et al. 2018)."""
+    nngp = w_std**2 * x @ x.T / x.shape[1] + b_std**2
+    ntk = nngp
+    for _ in range(depth):
+        scale = np.sqrt(np.outer(np.diag(nngp), np.diag(nngp)))
+        angle = np.arccos(np.clip(nngp / scale, -1, 1))
+        cosine = np.cos(angle)
+        moment = scale * (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
+        nngp = w_std**2 * moment + b_std**2
+        ntk = nngp + w_std**2 * (np.pi - angle) / (2 * np.pi) * ntk
+    return ntk
 
 
 def _with_small(name: str, size: Any) -> Any:
