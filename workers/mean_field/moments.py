@@ -60,8 +60,9 @@ class Moments:
         return abs(float(self.ratio(np.zeros(1))[0]) - 1) < 1e-6
 
     def second(self, q: Floats) -> Floats:
-        """E[phi(sqrt(q) z)^2]."""
-        return np.asarray(self._evaluate(self._maps.deviation, q) ** 2)
+        """E[phi(sqrt(q) z)^2]; inf beyond float64, as for exp at large q."""
+        with np.errstate(over="ignore"):
+            return np.asarray(self._evaluate(self._maps.deviation, q) ** 2)
 
     def ratio(self, q: Floats) -> Floats:
         """q E[phi'^2] / E[phi^2]; `q` is raised to SMALLEST_VARIANCE."""
