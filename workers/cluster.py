@@ -98,11 +98,20 @@ def start_local(settings: ClusterSettings) -> LocalCluster:
 def connect(settings: ClusterSettings, cluster: LocalCluster | None = None) -> Client:
     """A client of the embedded cluster or of the scheduler at `scheduler_address`.
 
+    It never becomes Dask's default: that would send the `.compute()` of everything else in this
+    process to the cluster, and two default clients that are not closed in reverse order leave
+    Dask's configuration pointing at a closed one.
+
     Raises ClusterUnavailableError when the scheduler does not answer in time.
     """
     target = cluster if cluster is not None else settings.scheduler_address
     try:
-        return Client(target, timeout=settings.connect_timeout_seconds, name="gramian")
+        return Client(
+            target,
+            timeout=settings.connect_timeout_seconds,
+            name="gramian",
+            set_as_default=False,
+        )
     except (OSError, TimeoutError) as error:
         raise ClusterUnavailableError(
             f"The Dask scheduler at {target} did not answer within "

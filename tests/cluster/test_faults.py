@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client, wait
+from distributed import Client
 
 from storage.blobs import BlobStore, open_blobs
 from support.gram_runs import Run, gram_task, random_dataset
 from workers.cluster import ClusterSettings, connect, worker_environment
 from workers.driver import DriverSettings
-from workers.futures import ResultLostError, fetch
+from workers.futures import ResultLostError, fetch, wait_for_one
 from workers.plan import TilePlan
 
 pytestmark = pytest.mark.cluster
@@ -114,7 +114,8 @@ def test_a_result_whose_scheduler_died_before_it_was_fetched_is_lost_not_an_erro
             client.wait_for_workers(1, timeout=60)
             finished = client.submit(abs, -1)
             failed = client.submit(int, "no number")
-            wait([finished, failed], timeout=60)
+            for future in (finished, failed):
+                wait_for_one(client, [future], seconds=60)
             assert fetch(finished) == 1
             with pytest.raises(ValueError, match="no number"):
                 fetch(failed)

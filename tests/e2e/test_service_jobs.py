@@ -179,7 +179,8 @@ def test_a_kernel_that_overflows_fails_its_job_with_advice(bench: Bench) -> None
 def test_a_cancelled_job_stops_and_its_tiles_are_used_again(bench: Bench) -> None:
     client = bench.client
     rng = np.random.default_rng(5)
-    data = client.upload(rng.standard_normal((3000, 10)).astype(np.float32)).id
+    # Seconds of tiles: the request to cancel must come while there are some left.
+    data = client.upload(rng.standard_normal((6000, 10)).astype(np.float32)).id
     task = {"type": "gram", "kernel": KERNEL, "x1": data, "tile_rows": 64}
     job = client.submit(task)
     for event in client.watch(job.id):

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from distributed import Client, Future, KilledWorker, wait
-from distributed.client import FIRST_COMPLETED
+from distributed import Client, Future, KilledWorker
 from numpy.typing import NDArray
 
 from workers.errors import ClusterUnavailableError, WorkerMemoryError
-from workers.futures import ResultLostError, fetch
+from workers.futures import ResultLostError, fetch, wait_for_one
 from workers.solves.errors import SolveInterrupted
 from workers.solves.holder import Action, Gather, Hold, Multiply, ShareCall, release, serve_shares
 from workers.solves.memory import GATHER_BYTES
@@ -242,7 +241,7 @@ class BlockOperator:
             if self._should_stop():
                 raise SolveInterrupted
             try:
-                wait(list(waiting), timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                wait_for_one(self._client, waiting, seconds=POLL_SECONDS)
             except TimeoutError:
                 silent = self._silent(waiting, by_worker, time.monotonic() - started)
                 self._suspects |= silent

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, wait
-from distributed.client import FIRST_COMPLETED
+from distributed import Client, Future, KilledWorker
 
 from workers.errors import ClusterUnavailableError, WorkerMemoryError
-from workers.futures import ResultLostError, fetch
+from workers.futures import ResultLostError, fetch, wait_for_one
 from workers.solves.errors import SolveInterrupted
 
 POLL_SECONDS = 0.25
@@ -45,7 +44,7 @@ def run_to_end(
                 raise SolveInterrupted
             try:
                 pending = [future for future in futures if not future.done()]
-                wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                wait_for_one(client, pending, seconds=POLL_SECONDS)
             except (TimeoutError, CancelledError):
                 continue  # `_check` tells one from the other
     finally:

@@ -1,0 +1,35 @@
+"""Clients of a cluster keep to themselves: nothing else in the process is sent to Dask."""
+
+from __future__ import annotations
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from workers.cluster import ClusterSettings, connect
+from workers.futures import fetch, wait_for_one
+
+pytestmark = pytest.mark.cluster
+
+
+def test_a_client_never_becomes_the_default(shared_client: Client) -> None:
+    before = dask.config.get("scheduler", None)
+    address = str(shared_client.scheduler.address)
+    settings = ClusterSettings(scheduler_address=address)
+    first, second = connect(settings), connect(settings)
+    assert dask.config.get("scheduler", None) == before
+    first.close()  # not in reverse order, as when a service connects anew
+    second.close()
+    assert dask.config.get("scheduler", None) == before
+
+
+def test_waiting_asks_the_client_whose_futures_they_are(shared_client: Client) -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as default,
+    ):
+        assert Client.current() is default
+        future = shared_client.submit(abs, -7, pure=False)
+        wait_for_one(shared_client, [future], seconds=60)
+        assert fetch(future) == 7
+        assert Client.current() is default
