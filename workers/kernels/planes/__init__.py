@@ -1,0 +1,1 @@
+"""Fast cores of convolutional kernels: the recursion on planes of equal pixel offset."""
