@@ -16,6 +16,11 @@ def check_outputs(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
     """
     if "ntk" not in outputs:
         return
+    if not any(x.trains_weights or x.trains_biases for x in spec.dense_layers):
+        raise InvalidKernelError(
+            "No layer of this network is trained, so its NTK is 0.",
+            advice='Ask for the NNGP only ("outputs": ["nngp"]), or set "trained" on a layer.',
+        )
     jumping = sorted(
         {x.model_dump()["fn"] for x in spec.activations if not x.dual().differentiable}
     )

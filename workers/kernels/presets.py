@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from workers.kernels.duals import Activation
 from workers.kernels.duals.base import CatalogueModel
 from workers.kernels.errors import InvalidKernelError
-from workers.kernels.layers import MAX_WIDTH, Dense, Normalize
-from workers.kernels.spec import MAX_LAYERS, KernelSpec, Parameterization, invalid_kernel
+from workers.kernels.layers import MAX_LAYERS, MAX_WIDTH, Dense, Normalize
+from workers.kernels.spec import KernelSpec, invalid_kernel
+from workers.kernels.structure import Parameterization
 
 MAX_DEPTH = (MAX_LAYERS - 2) // 2
 """Most hidden layers of a preset, so that its layers fit in MAX_LAYERS."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from workers.kernels.duals.base import ActivationModel, Dual
 from workers.kernels.duals.relu_like import ReluLikeDual
-from workers.kernels.layers import Dense
+from workers.kernels.errors import InvalidKernelError
+from workers.kernels.layers import Dense, Residual
 from workers.kernels.spec import KernelSpec
 
 IDENTITY = ReluLikeDual(1.0, 1.0)
@@ -24,7 +25,7 @@ class Affine:
     """K -> w_std^2 K + b_std^2, and how much its parameters count in the NTK.
 
     NTK -> weight_scale * w_std^2 K + bias_scale * b_std^2 + w_std^2 Edot NTK. Both scales are 1
-    in the NTK parametrisation; a layer that is not trained would have scales 0.
+    in the NTK parametrisation, and 0 for parameters that are not trained.
     """
 
     w_std: float
@@ -72,7 +73,15 @@ class Program:
 
 
 def build_program(spec: KernelSpec, features: int) -> Program:
-    """The maps that `spec` describes for inputs of `features` numbers."""
+    """The maps that `spec` describes for inputs of `features` numbers.
+
+    Raises InvalidKernelError for a network with residual blocks.
+    """
+    if any(isinstance(layer, Residual) for layer in spec.layers):
+        raise InvalidKernelError(
+            "This version reads networks with residual blocks but does not evaluate dense ones.",
+            advice="Write the network without residual blocks.",
+        )
     fan_in = features
     affines: list[Affine] = []
     duals: list[Dual] = []
@@ -102,11 +111,11 @@ def build_program(spec: KernelSpec, features: int) -> Program:
 
 
 def _affine(layer: Dense, fan_in: int, *, standard: bool) -> Affine:
-    if not standard:
-        return Affine(layer.w_std, layer.b_std)
+    weight = fan_in / layer.w_std**2 if standard else 1.0
+    bias = 1 / layer.b_std**2 if standard and layer.b_std > 0 else 1.0
     return Affine(
         layer.w_std,
         layer.b_std,
-        weight_scale=fan_in / layer.w_std**2,
-        bias_scale=1 / layer.b_std**2 if layer.b_std > 0 else 1.0,
+        weight_scale=weight if layer.trains_weights else 0.0,
+        bias_scale=bias if layer.trains_biases else 0.0,
     )

@@ -5,13 +5,13 @@ Built from the models themselves, so it cannot disagree with what `parse_kernel`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from workers.kernels.duals import ACTIVATIONS
 from workers.kernels.duals.base import CatalogueModel
-from workers.kernels.layers import OPS
+from workers.kernels.layers import MAX_LAYERS, MAX_NESTING, OPS
 from workers.kernels.presets import PRESETS, preset_model
-from workers.kernels.spec import MAX_LAYERS, KernelSpec
+from workers.kernels.spec import KernelSpec
 
 
 def catalogue() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def catalogue() -> dict[str, Any]:
         ],
         "activations": [_entry(_tag(fn, "fn"), fn) for fn in ACTIVATIONS],
         "presets": [preset_entry(name) for name in PRESETS],
-        "limits": {"max_layers": MAX_LAYERS},
+        "limits": {"max_layers": MAX_LAYERS, "max_nesting": MAX_NESTING},
         "schema": KernelSpec.model_json_schema(),
     }
 
@@ -52,7 +52,7 @@ def preset_entry(name: str) -> dict[str, Any]:
 
 def _tag(model: type[CatalogueModel], field: str) -> str:
     """The value of a model's discriminator."""
-    name: str = model.model_json_schema()["properties"][field]["const"]
+    name: str = get_args(model.model_fields[field].annotation)[0]
     return name
 
 

@@ -12,22 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from workers.kernels.duals.base import ActivationModel, StrictModel
 from workers.kernels.errors import InvalidKernelError
-from workers.kernels.layers import Dense, Layer, Normalize
-
-MAX_LAYERS = 4096
-"""Most entries that `layers` may have."""
+from workers.kernels.layers import MAX_LAYERS, Dense, Layer, Normalize, walk
+from workers.kernels.structure import Parameterization, check_size, check_structure
 
 MAX_PROBLEMS_SHOWN = 5
 """Validation problems spelled out in one error message; `details` holds all of them."""
-
-Parameterization = Literal["ntk", "standard"]
 
 
 class KernelSpec(StrictModel):
@@ -40,6 +35,12 @@ class KernelSpec(StrictModel):
 
     layers: tuple[Layer, ...] = Field(max_length=MAX_LAYERS, json_schema_extra={"minItems": 1})
     parameterization: Parameterization = "ntk"
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _size(cls, value: Any) -> Any:
+        check_size(value)
+        return value
 
     @model_validator(mode="after")
     def _structure(self) -> KernelSpec:
@@ -76,63 +77,13 @@ class KernelSpec(StrictModel):
 
     @property
     def dense_layers(self) -> tuple[Dense, ...]:
-        return tuple(layer for layer in self.layers if isinstance(layer, Dense))
+        """All of them, those inside combinators included."""
+        return tuple(layer for layer in walk(self.layers) if isinstance(layer, Dense))
 
     @property
     def activations(self) -> tuple[ActivationModel, ...]:
-        return tuple(layer for layer in self.layers if isinstance(layer, ActivationModel))
-
-
-def check_structure(
-    layers: tuple[Dense | Normalize | ActivationModel, ...], parameterization: Parameterization
-) -> None:
-    """Raise ValueError with advice unless layers are [normalize], dense, (activation, dense)...
-
-    Dense layers may follow each other (a deep linear network).
-    """
-    if not layers:
-        raise ValueError('a network needs at least its readout: {"op": "dense"}')
-    body = layers[1:] if isinstance(layers[0], Normalize) else layers
-    offset = len(layers) - len(body)
-    if not body or not isinstance(body[0], Dense):
-        raise ValueError(
-            "the network must start with a dense layer (after an optional normalize): "
-            "activations act on Gaussian pre-activations, which a dense layer makes; "
-            'insert {"op": "dense"} first'
-        )
-    if not isinstance(body[-1], Dense):
-        raise ValueError(
-            'the network must end with its readout: append {"op": "dense"} after the last layer'
-        )
-    for index, (before, layer) in enumerate(pairwise(body), start=offset + 1):
-        if isinstance(layer, Normalize):
-            raise ValueError(
-                f"layers[{index}] is a normalize, which acts on inputs only; move it to the front"
-            )
-        if isinstance(before, ActivationModel) and isinstance(layer, ActivationModel):
-            raise ValueError(
-                f"layers[{index}] is an activation directly after an activation, whose output is "
-                "not Gaussian, so no exact kernel exists; put a dense layer between them"
-            )
-    _check_widths(tuple(x for x in body if isinstance(x, Dense)), parameterization)
-
-
-def _check_widths(dense: tuple[Dense, ...], parameterization: Parameterization) -> None:
-    *hidden, readout = dense
-    if readout.width is not None:
-        raise ValueError(
-            "the last dense layer is the readout, whose width does not matter; remove its width"
-        )
-    if parameterization == "standard" and any(layer.width is None for layer in hidden):
-        raise ValueError(
-            'the standard parameterization needs "width" (units) on every dense layer but the '
-            "last: its NTK grows with the widths"
-        )
-    if parameterization == "ntk" and any(layer.width is not None for layer in hidden):
-        raise ValueError(
-            "width has no effect in the ntk parameterization; remove it or set "
-            '"parameterization": "standard"'
-        )
+        """All of them, those inside combinators included."""
+        return tuple(layer for layer in walk(self.layers) if isinstance(layer, ActivationModel))
 
 
 def parse_kernel(source: str | dict[str, Any] | KernelSpec) -> KernelSpec:

@@ -11,11 +11,28 @@ from typing import Any
 import pytest
 
 from workers.kernels.errors import InvalidKernelError
+from workers.kernels.layers import MAX_LAYERS, MAX_NESTING
+from workers.kernels.outputs import check_outputs
 from workers.kernels.presets import MAX_DEPTH, PRESETS, default_outputs
-from workers.kernels.spec import MAX_LAYERS, KernelSpec, parse_kernel
+from workers.kernels.spec import KernelSpec, parse_kernel
 
 DENSE = {"op": "dense"}
 RELU = {"op": "activation", "fn": "relu"}
+
+
+def residual(*body: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"op": "residual", "body": list(body), **fields}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Residual blocks inside each other, `depth` of them."""
+    inner = residual(DENSE)
+    for _ in range(depth - 1):
+        inner = residual(inner, DENSE)
+    return inner
+
+
+WIDE = {"op": "dense", "width": 8}
 
 
 def layers(*items: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -64,6 +81,40 @@ def layers(*items: dict[str, Any], **fields: Any) -> dict[str, Any]:
             "both slopes are 0",
         ),
         (layers(DENSE, {"op": "activation", "fn": "erf", "scale": 0}, DENSE), "layers[1].scale"),
+        (layers(residual(RELU, DENSE), DENSE), "must start with a dense layer"),
+        (layers(DENSE, residual(), DENSE), "empty body"),
+        (layers(DENSE, residual(RELU), DENSE), "layers[1].body must end in a layer with weights"),
+        (layers(DENSE, residual(DENSE, RELU), DENSE), "layers[1].body must end in a layer"),
+        (layers(DENSE, residual(residual(RELU, DENSE)), DENSE), "layers[1].body must end in"),
+        (layers(DENSE, residual(RELU, RELU, DENSE), DENSE), "layers[1].body[1] is an activation"),
+        (
+            layers(DENSE, residual(DENSE, shortcut=[RELU, RELU]), DENSE),
+            "layers[1].shortcut[1] is an activation directly after an activation",
+        ),
+        (
+            layers(DENSE, RELU, residual(DENSE, RELU, DENSE), RELU, DENSE),
+            "layers[3] is an activation directly after a skip of an activation's output",
+        ),
+        (layers(DENSE, residual({"op": "normalize"}, DENSE), DENSE), "layers[1].body[0] is a norm"),
+        (layers(DENSE, residual(DENSE, scale=0.0), DENSE), "layers[1].scale"),
+        (layers(DENSE, residual(DENSE, scale=math.inf), DENSE), "layers[1].scale"),
+        (layers(DENSE, residual({"op": "dense", "w_std": 0.0}), DENSE), "layers[1].body[0].w_std"),
+        (layers(DENSE, residual(DENSE, shortcut="x"), DENSE), "layers[1].shortcut"),
+        (layers(DENSE, nested(MAX_NESTING + 1), DENSE), f"nested more than {MAX_NESTING} deep"),
+        (layers(DENSE, nested(20000), DENSE), "nested more than"),
+        (layers(DENSE, residual(*[DENSE] * MAX_LAYERS)), f"more than {MAX_LAYERS} layers"),
+        (layers(WIDE, residual(RELU, DENSE), DENSE, parameterization="standard"), "needs"),
+        (
+            layers(
+                WIDE,
+                residual(RELU, {"op": "dense", "width": 9}),
+                DENSE,
+                parameterization="standard",
+            ),
+            "adds a branch of width 9 to a shortcut of width 8",
+        ),
+        (layers({"op": "dense", "trained": "some"}), "layers[0].trained"),
+        (layers({"op": "dense", "trained": True}), "layers[0].trained"),
     ],
 )
 def test_refuses_and_names_the_place(source: Any, part: str) -> None:
@@ -111,6 +162,44 @@ def test_digest_separates_kernels_and_ignores_spelling() -> None:
         parse_kernel({"preset": "fc", "parameterization": "standard", "width": 65}),
     ]
     assert len({plain.digest, *(kernel.digest for kernel in others)}) == len(others) + 1
+
+
+def test_residual_blocks_have_one_canonical_form() -> None:
+    short = parse_kernel(layers(DENSE, residual(RELU, DENSE), DENSE))
+    spelled = layers(
+        {"op": "dense", "trained": "all"},
+        residual(RELU, {"op": "dense", "trained": "weights"}, shortcut=[], scale=1),
+        DENSE,
+    )
+    assert short.digest == parse_kernel(spelled).digest
+    assert short.digest == parse_kernel(json.loads(json.dumps(short.canonical()))).digest
+    assert parse_kernel(layers(DENSE, nested(MAX_NESTING), DENSE)).canonical()
+    others = [
+        layers(DENSE, residual(RELU, DENSE, scale=0.5), DENSE),
+        layers(DENSE, residual(RELU, DENSE, shortcut=[DENSE]), DENSE),
+        layers(DENSE, residual(residual(RELU, DENSE), DENSE), DENSE),
+        layers(DENSE, residual(RELU, DENSE), {"op": "dense", "trained": "none"}),
+    ]
+    assert len({short.digest, *(parse_kernel(other).digest for other in others)}) == 5
+
+
+def test_what_is_trained_has_one_spelling() -> None:
+    """Without a bias only the weights are left to train."""
+
+    def digest(**fields: Any) -> str:
+        return parse_kernel(layers({"op": "dense", **fields})).digest
+
+    assert digest(trained="weights") == digest(trained="all") == digest()
+    assert digest(trained="biases") == digest(trained="none")
+    with_bias = {digest(b_std=0.1, trained=x) for x in ("all", "weights", "biases", "none")}
+    assert len(with_bias) == 4
+
+
+def test_a_network_that_is_not_trained_has_no_ntk() -> None:
+    spec = parse_kernel(layers({"op": "dense", "trained": "none"}))
+    check_outputs(spec, ("nngp",))
+    with pytest.raises(InvalidKernelError, match="No layer of this network is trained"):
+        check_outputs(spec, ("nngp", "ntk"))
 
 
 def test_digest_is_stable_across_versions() -> None:
