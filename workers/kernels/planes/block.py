@@ -1,0 +1,103 @@
+"""Gram blocks: what tile tasks call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.kernels.planes.layout import Plan, make_plan, make_scratch
+from workers.kernels.planes.prepare import (
+    PreparedImages,
+    no_tensors,
+    pooled_tensors,
+    prepare_compiled,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from workers.kernels.planes.network import Network, Precision
+
+Block = dict[str, "NDArray[np.float64]"]
+
+
+def prepare(network: Network, images: NDArray[Any], precision: Precision) -> PreparedImages:
+    """Images (n, P, Q, C), finite, as `gram_block` takes them; computed once per image."""
+    return prepare_compiled(network, images, precision)
+
+
+def gram_block(
+    network: Network,
+    left: PreparedImages,
+    right: PreparedImages,
+    symmetric: bool,
+    precision: Precision,
+) -> Block:
+    """NNGP and NTK between prepared images: {"nngp": (n1, n2), "ntk": (n1, n2)}, float64.
+
+    `symmetric`: both sides are the same images; the result is then exactly symmetric and costs
+    half. Releases the GIL; one thread.
+    """
+    plan = make_plan(network, precision)
+    rows, columns = np.triu_indices(len(left)) if symmetric else _all(len(left), len(right))
+    same = (rows == columns) & symmetric
+    pairs = np.stack([rows, columns, same], axis=1).astype(np.int64)
+    sums = _sums(plan, left, right, pairs)
+    last = plan.groups[-1]
+    means = sums * (plan.unit / last.pixels**2)
+    w2, b2 = network.readout_w_std**2, network.readout_b_std**2
+    nngp = np.empty((len(left), len(right)))
+    ntk = np.empty_like(nngp)
+    nngp[rows, columns] = w2 * means[:, 0] + b2
+    ntk[rows, columns] = w2 * (means[:, 0] + means[:, 1]) + b2
+    if symmetric:
+        nngp[columns, rows] = nngp[rows, columns]
+        ntk[columns, rows] = ntk[rows, columns]
+    return {"nngp": nngp, "ntk": ntk}
+
+
+def _all(n1: int, n2: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    rows, columns = np.divmod(np.arange(n1 * n2), n2)
+    return rows, columns
+
+
+def _sums(
+    plan: Plan, left: PreparedImages, right: PreparedImages, pairs: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sums (m, 2) over pixel pairs of NNGP and NTK behind the last activation."""
+    from workers.kernels.planes.core import run_group
+
+    channels = left.sides[0].channels.shape[1]
+    scratches = [make_scratch(group, channels) for group in plan.groups]
+    sums = np.zeros((len(pairs), 2))
+    # Pooled networks keep one pair's pooled tensors at a time, so groups alternate.
+    batches = [slice(0, len(pairs))] if len(plan.groups) == 1 else _single(len(pairs))
+    for batch in batches:
+        source = no_tensors(plan.groups[0])
+        for number, (group, scratch) in enumerate(zip(plan.groups, scratches, strict=True)):
+            source = (
+                source[0].astype(group.plane_dtype, copy=False),
+                source[1].astype(group.low_dtype, copy=False),
+            )
+            sink = pooled_tensors(group)
+            run_group(
+                group.geometry,
+                group.layers,
+                left.sides[number],
+                right.sides[number],
+                pairs[batch],
+                group.lags,
+                group.half_lags,
+                source,
+                sink,
+                scratch,
+                group.precise,
+                sums[batch],
+            )
+            source = sink
+    return sums
+
+
+def _single(count: int) -> list[slice]:
+    return [slice(k, k + 1) for k in range(count)]

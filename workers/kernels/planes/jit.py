@@ -1,0 +1,48 @@
+"""How the compiled core is compiled: numba without the GIL, cached on disk where that is possible.
+
+numba keeps compiled code beside the module, or under the user's cache folder when the
+installation is read-only, or under NUMBA_CACHE_DIR. Where none of them can be written, each
+process compiles for itself: seconds, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import types
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be reassociated and fused, but NaN and infinities keep their meaning.
+FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def jit(function: Function) -> Function:
+    """Compile `function` on first call for each combination of argument types."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    try:
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba found no folder that it can write
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+def _wide(typing_context: Any) -> Any:
+    """Ask for 512-bit vectors in the calling function.
+
+    LLVM counts lanes by the widest type of a loop, so with 256 bits a loop over float64 and
+    float32 would fill only half a register with its float32 part. No effect without AVX-512.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # llvmlite lets only attributes without a value through its own `add`.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+wide = cast("Callable[[], None]", intrinsic(_wide))

@@ -1,0 +1,161 @@
+"""What each image brings to the pairs it is in: pixels, and the deviation of every pixel and layer.
+
+The variance of a pixel, K[s, s] of the image with itself, follows the same recursion as the pairs
+but needs only a plane per layer. Behind a pool it is the mean over pairs of *different* pixels of
+a window, so the planes of small offset of the image with itself are run up to there: (2p - 1)^2
+of them per pool of window p. They are run in the arithmetic of the pairs, because where two
+images are equal, rounding that differs would be taken for a difference of the images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.kernels.planes.layout import Group, Plan, Side, lags, make_plan, make_scratch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from workers.kernels.planes.network import Network, Precision
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """NumPy arrays of n images, one `Side` per group of layers. Picklable."""
+
+    sides: tuple[Side, ...]
+    precision: Precision
+
+    def __len__(self) -> int:
+        return len(self.sides[0].deviation)
+
+    def __getitem__(self, images: slice) -> PreparedImages:
+        """A range of the images, without a copy."""
+        parts = (
+            Side(
+                side.channels[images],
+                side.deviation[images],
+                side.inverse[images],
+                side.pixel,
+                side.cell,
+            )
+            for side in self.sides
+        )
+        return PreparedImages(tuple(parts), self.precision)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for side in self.sides for array in side)
+
+
+def prepare_compiled(
+    network: Network, images: NDArray[Any], precision: Precision
+) -> PreparedImages:
+    """Images (n, P, Q, C), finite float32 or float64, for the compiled core."""
+    plan = make_plan(network, precision)
+    pixels = np.asarray(images, np.float64).transpose(0, 3, 1, 2) / np.sqrt(images.shape[-1])
+    channels = plan.groups[0].spread(pixels).astype(plan.groups[0].plane_dtype)
+    variance = np.einsum("ncij,ncij->nij", pixels, pixels)
+    reaches = _reaches(plan)
+    sides: list[Side] = []
+    tensors = [no_tensors(plan.groups[0])] * len(images)
+    for group, reach in zip(plan.groups, reaches, strict=True):
+        side = _side(group, channels, _layer_variances(group, variance))
+        sides.append(side)
+        channels = np.zeros((len(images), 0, 0))
+        if group.window is not None:
+            tensors = [
+                _pooled(group, side, image, reach, tensors[image]) for image in range(len(images))
+            ]
+            shape = [size // w for size, w in zip(group.geometry[:2], group.window, strict=True)]
+            variance = np.array([np.diagonal(nngp).reshape(shape) for nngp, _ in tensors])
+    return PreparedImages(tuple(sides), precision)
+
+
+def _reaches(plan: Plan) -> list[tuple[int, int]]:
+    """Per group, the offsets (rows, columns) at which an image's own planes are needed."""
+    reaches = [(0, 0)]
+    for group in reversed(plan.groups[:-1]):
+        assert group.window is not None
+        down, across = reaches[-1]
+        p, q = group.window
+        reaches.append((p * down + p - 1, q * across + q - 1))
+    return reaches[::-1]
+
+
+def _layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variances (n, layers, P, Q) of the pre-activations, in the units of layout.py."""
+    found = []
+    q = variance.astype(np.float64)
+    layers = group.layers
+    mode = "wrap" if group.geometry.torus else "constant"
+    rows, columns = group.geometry.rows, group.geometry.columns
+    for up, side, bias, rescale in zip(
+        layers.up, layers.side, layers.bias, layers.rescale, strict=True
+    ):
+        padded = np.pad(q, ((0, 0), (up, up), (side, side)), mode=mode)  # type: ignore[call-overload]
+        tall = sum(padded[:, a : a + rows] for a in range(2 * up + 1))
+        q = sum(tall[:, :, b : b + columns] for b in range(2 * side + 1)) + bias
+        found.append(q)
+        q = q * rescale  # phi keeps the variance: its own factor is in the unit
+    return np.stack(found, axis=1)
+
+
+def _side(group: Group, channels: NDArray[Any], variances: NDArray[np.float64]) -> Side:
+    """`channels` are empty behind a pool; they then take the group's dtype, for one signature."""
+    deviation = group.spread(np.sqrt(variances))
+    inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return Side(
+        channels.astype(group.plane_dtype, copy=False),
+        deviation.astype(group.plane_dtype),
+        inverse.astype(group.low_dtype),
+        group.pixel_index(),
+        group.cell_index(),
+    )
+
+
+def no_tensors(group: Group) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What stands for the pooled tensors where there are none."""
+    return np.zeros((0, 0), group.plane_dtype), np.zeros((0, 0), group.low_dtype)
+
+
+def pooled_tensors(group: Group) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Zeros (pixels, pixels) for NNGP and NTK behind the pool of `group`; empty without a pool."""
+    if group.window is None:
+        return no_tensors(group)
+    pixels = group.pixels // (group.window[0] * group.window[1])
+    return np.zeros((pixels, pixels), group.plane_dtype), np.zeros(
+        (pixels, pixels), group.low_dtype
+    )
+
+
+def _pooled(
+    group: Group,
+    side: Side,
+    image: int,
+    reach: tuple[int, int],
+    source: tuple[NDArray[Any], NDArray[Any]],
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The pooled tensors of an image with itself, at the offsets that variances need."""
+    from workers.kernels.planes.core import run_group
+
+    sink = pooled_tensors(group)
+    own = lags(group.geometry, half=True, reach=reach)
+    run_group(
+        group.geometry,
+        group.layers,
+        side,
+        side,
+        np.array([[image, image, 1]]),
+        own,
+        own,
+        source,
+        sink,
+        make_scratch(group, side.channels.shape[1]),
+        group.precise,
+        np.zeros((1, 2)),
+    )
+    return sink
