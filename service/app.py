@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from service.audit import AuditTrail
 from service.auth import KeyGuard, LocalGuard
 from service.deps import Services
 from service.errors import add_error_handlers
@@ -27,9 +28,11 @@ from service.jobs.context import JobContext
 from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
+from service.keyring import Keyring
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
-from service.routes import datasets, jobs, kernels, matrices, ops, zarr
+from service.routes import access, admin, datasets, jobs, kernels, matrices, ops, zarr
+from service.schemas.access import NewKeyOut
 from service.schemas.common import Problem, error_responses
 from service.schemas.datasets import DatasetOut
 from service.schemas.jobs import EstimateOut, JobOut, JobResult
@@ -68,7 +71,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     app.state.events = EventBus()
-    for module in (ops, datasets, jobs, matrices, zarr, kernels):
+    for module in (ops, datasets, jobs, matrices, zarr, kernels, access, admin):
         app.include_router(module.router)
     add_error_handlers(app)
     app.openapi = lambda: _openapi(app, chosen)  # type: ignore[method-assign]
@@ -84,7 +87,7 @@ def _middleware(settings: ServiceSettings) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(origins),
-                allow_methods=["GET", "HEAD", "POST", "DELETE"],
+                allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
                 allow_headers=[
                     "Authorization",
                     "Content-Type",
@@ -104,8 +107,9 @@ def _middleware(settings: ServiceSettings) -> list[Middleware]:
                 ],
             )
         )
+    chain.append(Middleware(AuditTrail))
     if keys:
-        chain.append(Middleware(KeyGuard, digests=keys))
+        chain.append(Middleware(KeyGuard))
     else:
         chain.append(
             Middleware(LocalGuard, allowed_hosts=settings.allowed_hosts, allowed_origins=origins)
@@ -153,7 +157,8 @@ def _open(settings: ServiceSettings, bus: EventBus, stack: ExitStack) -> Service
     stack.callback(runner.close)
     compute.start(runner.wake)
     runner.start()
-    return Services(context=context, events=bus, runner=runner)
+    keyring = Keyring(catalog, settings.api_key_sha256, cache_seconds=settings.key_cache_seconds)
+    return Services(context=context, events=bus, runner=runner, keyring=keyring)
 
 
 def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema()
     schemas.setdefault("SliceOut", SliceOut.model_json_schema())
-    for model in (DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut):
+    for model in (DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut, NewKeyOut):
         # FastAPI drops nulls, also from examples, where they are the point.
         schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     schemas.pop("HTTPValidationError", None)

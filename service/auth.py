@@ -1,67 +1,96 @@
-"""API keys: `Authorization: Bearer <key>`, known to the service only by their SHA-256.
+"""Guards in front of every route: they say who is asking, or refuse.
 
-A pure-ASGI guard in front of every route (also the schema and unknown paths), so that a route
-added later cannot forget it. Only the probes for liveness and readiness are open.
+Pure ASGI, and outside of the router (also of the schema and of unknown paths), so that a route
+added later cannot forget them. Only the probes for liveness and readiness are open. Behind a guard
+the scope holds the caller (`CALLER`); what a caller may see and change is decided by the routes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import (
+    ForbiddenError,
     ForbiddenOriginError,
+    TooManyRequestsError,
     UnauthorizedError,
-    error_document,
-    problem_response,
+    error_response,
 )
+from service.identity import LOCAL, Caller, required_scope
+from service.keyring import Keyring, presented_key
+from service.request_rate import RequestRates
+from storage.errors import GramianError
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+CALLER = "gramian.caller"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def hash_key(key: str) -> str:
-    """SHA-256 hex digest under which a key is configured (`GRAMIAN_API_KEY_SHA256`)."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def is_known(authorization: str, digests: Iterable[str]) -> bool:
-    """Whether an `Authorization` value carries one of the keys, in time independent of which."""
-    scheme, _, key = authorization.partition(" ")
-    presented = hash_key(key.strip())
-    # No short cut: every digest is compared, so the time does not tell which key is near.
-    matches = [secrets.compare_digest(presented, digest) for digest in digests]
-    return scheme.lower() == "bearer" and any(matches)
 
 
 @dataclass(frozen=True)
 class KeyGuard:
-    """Lets requests through that carry a configured key."""
+    """Lets requests through that carry a key which allows them."""
 
     app: ASGIApp
-    digests: tuple[str, ...]
+    rates: RequestRates = field(default_factory=RequestRates)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        if is_known(Headers(scope=scope).get("authorization", ""), self.digests):
-            await self.app(scope, receive, send)
+        try:
+            caller = scope[CALLER] = await _caller(scope)
+            self._permit(caller, scope["method"], scope["path"])
+        except GramianError as error:
+            await _refuse(error, scope, receive, send)
             return
-        error = UnauthorizedError(
-            "This service needs an API key.",
+        await self.app(scope, receive, send)
+
+    def _permit(self, caller: Caller, method: str, path: str) -> None:
+        """Raises ForbiddenError or TooManyRequestsError."""
+        needed = required_scope(method, path)
+        if not caller.scope.includes(needed):
+            raise ForbiddenError(
+                f"This needs a key of scope {needed}; {caller.key_id} has {caller.scope}.",
+                advice="Ask an administrator for such a key.",
+                needed_scope=str(needed),
+            )
+        limit = caller.quota.max_requests_per_minute
+        if limit is None:
+            return
+        wait_seconds = self.rates.wait_seconds(caller.key_id, limit)
+        if wait_seconds > 0:
+            raise TooManyRequestsError(
+                f"The key {caller.key_id} may make {limit} requests a minute.",
+                advice="Wait as Retry-After says; follow jobs by their events, not by polling.",
+                max_requests_per_minute=limit,
+                retry_after_seconds=math.ceil(wait_seconds),
+            )
+
+
+async def _caller(scope: Scope) -> Caller:
+    """Raises UnauthorizedError."""
+    key = presented_key(Headers(scope=scope).get("authorization", ""))
+    keyring: Keyring = scope["app"].state.services.keyring
+    caller = keyring.operator(key) or keyring.cached(key)
+    if caller is None:
+        caller = await run_in_threadpool(keyring.look_up, key)
+    if caller is None:
+        raise UnauthorizedError(
+            "This service needs an API key that is known, not expired and not revoked.",
             advice="Send `Authorization: Bearer <key>`.",
         )
-        response = problem_response(
-            error_document(error, scope["path"]), {"WWW-Authenticate": "Bearer"}
-        )
-        await response(scope, receive, send)
+    return caller
+
+
+async def _refuse(error: GramianError, scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(error, scope["path"])
+    await response(scope, receive, send)
 
 
 @dataclass(frozen=True)
@@ -96,6 +125,7 @@ class LocalGuard:
         ):
             reason = f"Pages of {origin[:100]!r} may not change anything here."
         if not reason:
+            scope[CALLER] = LOCAL
             await self.app(scope, receive, send)
             return
         error = ForbiddenOriginError(
@@ -103,7 +133,7 @@ class LocalGuard:
             advice="Configure an API key, or name the host or origin in GRAMIAN_ALLOWED_HOSTS or"
             " GRAMIAN_CORS_ORIGINS.",
         )
-        await problem_response(error_document(error, scope["path"]))(scope, receive, send)
+        await _refuse(error, scope, receive, send)
 
 
 def _parses(host: str) -> bool:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from service.auth import CALLER
 from service.errors import InvalidRequestError, UnsupportedMediaTypeError
 from service.events import EventBus
+from service.identity import Caller
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
 from service.jobs.runner import Runner
+from service.keyring import Keyring
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
@@ -24,6 +27,7 @@ class Services:
     context: JobContext
     events: EventBus
     runner: Runner
+    keyring: Keyring
 
     @property
     def settings(self) -> ServiceSettings:
@@ -54,6 +58,14 @@ def get_services(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+def get_caller(request: Request) -> Caller:
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
 def page_parameters(

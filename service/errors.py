@@ -50,6 +50,22 @@ class ForbiddenOriginError(GramianError):
     kind = "forbidden-origin"
 
 
+class ForbiddenError(GramianError):
+    """The caller is known and may not do this."""
+
+    kind = "forbidden"
+
+
+class QuotaExceededError(GramianError):
+    """More than the caller's key allows; waiting does not help."""
+
+    kind = "quota-exceeded"
+
+
+class TooManyRequestsError(GramianError):
+    kind = "too-many-requests"
+
+
 class TooManyJobsError(GramianError):
     kind = "too-many-jobs"
 
@@ -76,7 +92,9 @@ class JobFailedError(GramianError):
 STATUS_BY_KIND: Mapping[str, int] = {
     "malformed-body": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "forbidden-origin": 403,
+    "quota-exceeded": 403,
     "not-found": 404,
     # In a URL, an id or key that breaks the grammar names nothing. Zarr clients probe for
     # `.zarray` and friends and need a plain 404; bodies are checked by their schema (422).
@@ -100,6 +118,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "exceeds-memory": 422,
     "idempotency-conflict": 422,  # draft-ietf-httpapi-idempotency-key-header, section 2.7
     "too-many-jobs": 429,
+    "too-many-requests": 429,
     "internal": 500,
     # Never 404: an absent chunk means "fill values" to a Zarr client, and these are losses.
     "corrupt-chunk": 500,
@@ -159,7 +178,8 @@ def problem(
 def problem_response(
     document: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
-    retry = _RETRY_SECONDS.get(str(document["kind"]))
+    # What knows better than the table says it itself.
+    retry = document.get("retry_after_seconds", _RETRY_SECONDS.get(str(document["kind"])))
     extra = {} if retry is None else {"Retry-After": str(retry)}
     return JSONResponse(
         json_safe(document),
@@ -167,6 +187,12 @@ def problem_response(
         media_type=PROBLEM_MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **extra, **(headers or {})},
     )
+
+
+def error_response(error: GramianError, instance: str) -> Response:
+    """The answer to a request that raised `error`."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.kind == "unauthorized" else None
+    return problem_response(error_document(error, instance), headers)
 
 
 def error_document(error: GramianError, instance: str) -> dict[str, Any]:
@@ -228,8 +254,7 @@ def add_error_handlers(app: FastAPI) -> None:
         document = error_document(error, request.url.path)
         if document["status"] >= 500 and document["status"] not in (503, 507):
             logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-        headers = {"WWW-Authenticate": "Bearer"} if document["status"] == 401 else None
-        return problem_response(document, headers)
+        return error_response(error, request.url.path)
 
     def on_validation_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):

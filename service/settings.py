@@ -38,9 +38,14 @@ class ServiceSettings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # 0: the system chooses one
 
     # --- who may talk to us -------------------------------------------------------------------
-    # SHA-256 hex digests of the accepted keys, so that no key is readable from the environment of
-    # a process or from a configuration file. Keys are long random strings, so a fast hash is right.
+    # SHA-256 hex digests of the operators' keys, which may do everything; all other keys are made
+    # with these (`gramian keys create`) and live in the catalog. Digests, so that no key is
+    # readable from the environment of a process or from a configuration file. Keys are long random
+    # strings, so a fast hash is right. Empty: the service is open, and listens on loopback only.
     api_key_sha256: Annotated[tuple[Sha256Hex, ...], NoDecode] = ()
+    # How long a key that was looked up is believed: bounds what polling clients ask the catalog,
+    # and how long a key lives that another process has revoked.
+    key_cache_seconds: float = Field(default=5.0, ge=0)
     # Browsers on other origins may read only when named here; loopback tools need no CORS.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     # The Host names an open (keyless) service answers to: a page on another site that resolves its
@@ -83,8 +88,11 @@ class ServiceSettings(BaseSettings):
     # Never fill the disk: the catalog and the operating system need some.
     reserved_disk_bytes: int = Field(default=GIB, ge=0)
     max_open_jobs: int = Field(default=64, ge=1)
-    # One Gram job already keeps every worker busy; a second one lets solves pass a long Gram.
+    # Of one owner. One Gram job already keeps every worker busy; a second one lets solves pass a
+    # long Gram. Other owners' jobs run beside them and get their share (service.jobs.shares).
     max_running_jobs: int = Field(default=2, ge=1)
+    # Of all owners together: each holds a thread here and, for some tasks, memory in the workers.
+    max_concurrent_jobs: int = Field(default=16, ge=1)
 
     # --- how a Gram is cut --------------------------------------------------------------------
     # 0: chosen per job from cost and memory (workers.plan).

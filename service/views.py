@@ -39,6 +39,7 @@ def job_view(record: JobRecord) -> JobOut:
         links["matrix"] = f"{API}/matrices/{record.matrix_id}"
     return JobOut(
         id=record.id,
+        owner=record.owner,
         type=str(record.task["type"]),
         state=record.state.value,
         cancelling=record.target is Target.CANCEL and not record.ended,

@@ -19,6 +19,20 @@ _CHUNK_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 DATASET_ID_PATTERN = r"^ds-[0-9a-f]{32}$"
 MATRIX_ID_PATTERN = r"^mx-[0-9a-f]{32}$"
 JOB_ID_PATTERN = r"^job-[0-9a-f]{32}$"
+# API keys are this, an underscore and a secret; the id is what may be shown.
+KEY_ID_PATTERN = r"^gk_[0-9a-f]{8}$"
+OWNER_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+def thing_kind(text: str) -> str:
+    """`ds`, `mx` or `job`: what an id names. Raises InvalidKeyError."""
+    for prefix, pattern in _ID.items():
+        if pattern.fullmatch(text):
+            return prefix
+    raise InvalidKeyError(
+        f"{text[:64]!r} names no data set, matrix or job.",
+        advice="Use an id that the service has returned, unchanged.",
+    )
 
 
 def dataset_id(digest: str) -> str:

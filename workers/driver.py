@@ -79,12 +79,14 @@ def run_gram(
     seconds_per_tile: float,
     settings: DriverSettings,
     compute: ComputeBatch = compute_batch,
+    priority: Callable[[], int] = lambda: 0,
 ) -> GramOutcome:
     """Compute all tiles of `task.manifest` that `stored` (grid-shaped booleans) does not name.
 
     Blocking; call it from a thread. `on_results` gets each batch's finished tiles as they arrive,
     also when the run later fails. Returns after the last running batch has ended, on success, on
-    a stop request and on failure alike. `compute` is what runs in the workers.
+    a stop request and on failure alike. `compute` is what runs in the workers; `priority` is asked
+    for the Dask priority of each batch when it is sent (higher runs earlier).
 
     Raises TileFailedError, NonFiniteKernelError or WorkerMemoryError; the finished tiles are kept.
     """
@@ -96,7 +98,7 @@ def run_gram(
         max_batch_tiles=settings.max_batch_tiles,
         max_attempts=settings.max_attempts,
     )
-    run = _Run(client, task, schedule, on_results, settings, compute)
+    run = _Run(client, task, schedule, on_results, settings, compute, priority)
     start = time.perf_counter()
     try:
         stopped = run.loop(should_stop)
@@ -120,6 +122,7 @@ class _Run:
         on_results: Callable[[list[TileResult]], None],
         settings: DriverSettings,
         compute: ComputeBatch,
+        priority: Callable[[], int],
     ) -> None:
         self.client = client
         self.task = task
@@ -127,6 +130,7 @@ class _Run:
         self.on_results = on_results
         self.settings = settings
         self.compute = compute
+        self.priority = priority
         self.counts = _Counts()
         self.in_flight: dict[Future[BatchResult], tuple[Tile, ...]] = {}
         self.ended: queue.SimpleQueue[Future[BatchResult]] = queue.SimpleQueue()
@@ -169,7 +173,9 @@ class _Run:
             batch = self.schedule.next_batch(self._workers)
             if not batch:
                 return
-            future = self.client.submit(self.compute, self.task, batch, pure=False)
+            future = self.client.submit(
+                self.compute, self.task, batch, pure=False, priority=self.priority()
+            )
             self.in_flight[future] = batch
             future.add_done_callback(self.ended.put)
 

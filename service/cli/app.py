@@ -6,7 +6,7 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from service.cli import jobs, keys, solve, submit
+from service.cli import access, jobs, keys, solve, submit
 from service.cli.analyze import analyze
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
@@ -29,8 +29,11 @@ def build() -> typer.Typer:
     app.add_typer(submit.app, name="submit")
     app.add_typer(solve.app, name="solve")
     app.command()(analyze)
-    for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, demo, paper):
+    for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, access.share, access.audit):
         app.command()(command)
+    app.command()(keys.whoami)
+    app.command()(demo)
+    app.command()(paper)
     app.add_typer(keys.app, name="keys")
     app.command()(version)
     return app

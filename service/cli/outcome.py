@@ -72,6 +72,14 @@ def reported(base_url: str = "") -> Iterator[None]:
         fail(error.message, advice=error.advice)
 
 
+def print_rows(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Aligned columns under their names, never cut: ids are for copying."""
+    widths = [max(len(row[n]) for row in [names, *rows]) for n in range(len(names))]
+    for row in [names, *rows]:
+        line = "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
+        stdout().print(line.rstrip(), markup=False)
+
+
 def describe(document: Mapping[str, Any], names: tuple[str, ...]) -> None:
     """`name: value` lines of the members that are there and not null."""
     console = stdout()

@@ -16,6 +16,7 @@ import httpx2
 from service.client.arrays import as_file, pieces, read_array, slice_text
 from service.client.errors import ApiError, ServiceUnreachableError, WaitTimeoutError
 from service.client.models import Answer, Dataset, Event, Job, Json, Matrix
+from service.client.people import People
 from service.client.transport import Transport
 from service.client.watch import follow
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _NPY = "application/x-npy"
 
 
-class Client:
+class Client(People):
     """Talks to one service. Thread-safe; close it, or use it as a context manager.
 
     `reconnect_seconds`: how long `watch` and `wait` keep trying when the service goes away, for

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
+from service.identity import LOCAL, Caller
 from service.jobs.context import JobContext
 from service.jobs.plans import Plan
+from service.jobs.quotas import check_quota
 from storage.catalog import Catalog
 from storage.errors import TooLargeError
 
 _PAGE_ITEMS = 500
 
 
-def admit(context: JobContext, plan: Plan) -> None:
-    """Raises TooLargeError, ExceedsMemoryError, InsufficientStorageError or TooManyJobsError.
+def admit(context: JobContext, plan: Plan, caller: Caller = LOCAL) -> None:
+    """Raises TooLargeError, ExceedsMemoryError, InsufficientStorageError or TooManyJobsError, and
+    QuotaExceededError for what `caller` in particular may not have.
 
     What does not depend on the moment is checked first, so that a request that can never work
     says so, also on a busy day.
@@ -20,6 +23,7 @@ def admit(context: JobContext, plan: Plan) -> None:
     _check_rows(context, plan)
     _check_memory(context, plan)
     _check_storage(context, plan)
+    check_quota(context.catalog, caller, plan)
     _check_jobs(context)
 
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 from service.jobs.compute import Compute
+from service.jobs.shares import Shares
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
@@ -22,3 +23,4 @@ class JobContext:
     # Held while something is published under an id or deleted by it, in store and catalog: so a
     # deletion never takes away what somebody has just put there again.
     names: threading.Lock = field(default_factory=threading.Lock)
+    shares: Shares = field(default_factory=Shares)

@@ -142,6 +142,10 @@ class GramJobs:
         reporter.report(progress.snapshot(), force=True)
         client = context.compute.client()
 
+        def on_results(results: list[TileResult]) -> None:
+            context.shares.charge(job.owner, sum(result.seconds for result in results))
+            progress.on_results(results)
+
         def interrupted() -> bool:
             return should_stop() or client.status == "closed"
 
@@ -157,8 +161,9 @@ class GramJobs:
                 run=secrets.token_hex(8),
             ),
             stored=progress.stored,
-            on_results=progress.on_results,
+            on_results=on_results,
             should_stop=interrupted,
+            priority=lambda: context.shares.priority(job.owner),
             seconds_per_tile=estimate.seconds_per_tile,
             settings=DriverSettings(
                 batch_seconds=context.settings.batch_seconds,

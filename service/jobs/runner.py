@@ -38,11 +38,13 @@ class _Active:
     """A job that a thread of this process works on."""
 
     thread: threading.Thread
+    owner: str | None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Runner:
-    """Runs at most `settings.max_running_jobs` jobs at a time, oldest first. Thread-safe."""
+    """Runs at most `settings.max_running_jobs` jobs of one owner at a time, oldest first, and of
+    all owners `max_concurrent_jobs`, those who have fewest running first. Thread-safe."""
 
     def __init__(self, context: JobContext, bus: EventBus, kinds: Mapping[str, JobKind]) -> None:
         self._context = context
@@ -97,7 +99,9 @@ class Runner:
                     return
                 self._dirty = False
             try:
-                for job in self._context.catalog.open_jobs():
+                jobs = self._context.catalog.open_jobs()
+                # Stable: among owners with equally many, the oldest job.
+                for job in sorted(jobs, key=lambda job: self._running_of(job.owner)):
                     self._step(job)
             except Exception:
                 # The catalog may be away for a moment (PostgreSQL restarting). This thread must
@@ -120,7 +124,11 @@ class Runner:
             self._take_up(job, event)
 
     def _may_start(self, job: JobRecord) -> bool:
-        if len(self._active) >= self._context.settings.max_running_jobs:
+        settings = self._context.settings
+        if (
+            self._running_of(job.owner) >= settings.max_running_jobs
+            or len(self._active) >= settings.max_concurrent_jobs
+        ):
             return False
         compute = self._context.compute
         if job.id in self._held:
@@ -130,6 +138,10 @@ class Runner:
         except ClusterUnavailableError:
             return False  # `wake` comes with the connection
         return True
+
+    def _running_of(self, owner: str | None) -> int:
+        with self._changed:
+            return sum(active.owner == owner for active in self._active.values())
 
     def _take_up(self, job: JobRecord, event: JobEvent) -> None:
         taken = self._context.catalog.apply(
@@ -143,7 +155,7 @@ class Runner:
         with self._changed:
             if self._closing:
                 return
-            self._active[job.id] = _Active(thread)
+            self._active[job.id] = _Active(thread, job.owner)
         thread.start()
 
     def _work(self, job: JobRecord) -> None:
@@ -159,7 +171,8 @@ class Runner:
         try:
             kind = self._kind_of(job)
             manifest = self._begin_matrix(job, kind)
-            summary = kind.run(self._context, job, manifest, reporter, stop.is_set)
+            with self._context.shares.running(job.owner):
+                summary = kind.run(self._context, job, manifest, reporter, stop.is_set)
             if summary is not None:
                 self._end(
                     job, JobEvent.FINISH, result={"matrix": job.matrix_id, "summary": summary}

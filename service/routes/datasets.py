@@ -11,9 +11,12 @@ from fastapi import Path as PathParameter
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from service.deps import PageDep, Services, ServicesDep, get_services
+from service.access import give_up
+from service.deps import CallerDep, PageDep, Services, ServicesDep, get_services
 from service.errors import InsufficientStorageError, InvalidRequestError
+from service.identity import Caller
 from service.jobs.admission import stored_bytes
+from service.jobs.quotas import check_stored_bytes
 from service.receive import ReceivedForm, received_form
 from service.schemas.common import EXAMPLE_DATASET, Page, error_responses
 from service.schemas.datasets import DatasetOut
@@ -76,21 +79,23 @@ _UPLOAD_BODY: dict[str, Any] = {
     responses={
         200: {"model": DatasetOut, "description": "The same content was there already."},
         **error_responses(
-            "invalid-array", "invalid-request", "unsupported-media-type", "insufficient-storage"
+            *("invalid-array", "invalid-request", "unsupported-media-type"),
+            *("insufficient-storage", "quota-exceeded"),
         ),
     },
     openapi_extra={"requestBody": _UPLOAD_BODY},
 )
-async def upload_dataset(request: Request, response: Response) -> DatasetOut:
+async def upload_dataset(request: Request, response: Response, caller: CallerDep) -> DatasetOut:
     """Takes `.npy` or `.npz` files, streamed to disk under a byte limit and never unpickled.
 
-    The id is a function of the content, so uploading twice is harmless.
+    The id is a function of the content, so uploading twice is harmless; who uploads what is there
+    becomes one of its owners.
     """
     services = get_services(request)
     scratch = services.settings.scratch_dir
     form_parts = received_form(request, scratch, file_fields=_FILES, value_fields=_VALUES)
     async with form_parts as (form, folder):
-        record, created = await run_in_threadpool(_store, services, form, folder)
+        record, created = await run_in_threadpool(_store, services, caller, form, folder)
     response.status_code = 201 if created else 200
     view = dataset_view(record)
     response.headers["Location"] = view.links["self"]
@@ -98,9 +103,11 @@ async def upload_dataset(request: Request, response: Response) -> DatasetOut:
 
 
 @router.get("", summary="List data sets", responses=error_responses("invalid-request"))
-def list_datasets(services: ServicesDep, page: PageDep) -> Page[DatasetOut]:
+def list_datasets(services: ServicesDep, caller: CallerDep, page: PageDep) -> Page[DatasetOut]:
     """Newest first."""
-    records, cursor = services.catalog.list_datasets(page.limit, page.cursor)
+    records, cursor = services.catalog.list_datasets(
+        page.limit, page.cursor, visible_to=caller.visible_to
+    )
     return Page(
         items=[dataset_view(record) for record in records],
         next=next_link("/v1/datasets", cursor, limit=page.limit),
@@ -108,9 +115,12 @@ def list_datasets(services: ServicesDep, page: PageDep) -> Page[DatasetOut]:
 
 
 @router.get("/{id}", summary="One data set", responses=error_responses("not-found", "invalid-key"))
-def get_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> DatasetOut:
+def get_dataset(services: ServicesDep, caller: CallerDep, dataset_id: DatasetIdPath) -> DatasetOut:
     """Shape, dtype and targets of a data set."""
-    return dataset_view(services.catalog.get_dataset(check_dataset_id(dataset_id)))
+    record = services.catalog.get_dataset(
+        check_dataset_id(dataset_id), visible_to=caller.visible_to
+    )
+    return dataset_view(record)
 
 
 @router.delete(
@@ -119,17 +129,25 @@ def get_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> DatasetOut:
     status_code=204,
     responses=error_responses("not-found", "invalid-key", "conflict"),
 )
-def delete_dataset(services: ServicesDep, dataset_id: DatasetIdPath) -> None:
-    """Refused while an open job or a stored matrix depends on it."""
+def delete_dataset(services: ServicesDep, caller: CallerDep, dataset_id: DatasetIdPath) -> None:
+    """Refused while an open job or a stored matrix depends on it. A data set that others own too
+    stays for them."""
     with services.context.names:
-        services.catalog.delete_dataset(check_dataset_id(dataset_id))
+        catalog = services.catalog
+        catalog.get_dataset(check_dataset_id(dataset_id), visible_to=caller.visible_to)
+        if not give_up(catalog, caller, dataset_id):
+            return
+        catalog.delete_dataset(dataset_id)
         datasets.delete(services.blobs, dataset_id)
 
 
-def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[DatasetRecord, bool]:
+def _store(
+    services: Services, caller: Caller, form: ReceivedForm, folder: Path
+) -> tuple[DatasetRecord, bool]:
     """Check and keep an uploaded data set; the record, and whether the content is new.
 
-    Raises InvalidArrayError, TooLargeError, InsufficientStorageError, InvalidRequestError.
+    Raises InvalidArrayError, TooLargeError, InsufficientStorageError, InvalidRequestError,
+    QuotaExceededError.
     """
     name = form.values.get("name") or None
     if name is not None and (len(name) > _MAX_NAME_CHARACTERS or not name.isprintable()):
@@ -160,7 +178,9 @@ def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[Datase
                 advice="Send them once.",
             )
         arrays |= found
-    _check_space(services, sum(array.nbytes for array in arrays.values()))
+    needed = sum(array.nbytes for array in arrays.values())
+    _check_space(services, needed)
+    check_stored_bytes(services.catalog, caller, needed)
     while True:
         info = datasets.ingest(services.blobs, arrays["x"], arrays.get("y"), limits=limits)
         with services.context.names:
@@ -168,10 +188,17 @@ def _store(services: Services, form: ReceivedForm, folder: Path) -> tuple[Datase
                 datasets.load_info(services.blobs, info.id)
             except NotFoundError:
                 continue  # the same content was deleted while it came in again
-            try:
-                return services.catalog.get_dataset(info.id), False
-            except NotFoundError:
-                return services.catalog.add_dataset(info.to_json(), name), True
+            created = not _is_known(services, info.id)
+            record = services.catalog.add_dataset(info.to_json(), name, owner=caller.owner)
+            return record, created
+
+
+def _is_known(services: Services, dataset_id: str) -> bool:
+    try:
+        services.catalog.get_dataset(dataset_id)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _check_space(services: Services, needed: int) -> None:

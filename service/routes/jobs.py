@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
-from service.deps import JsonBody, PageDep, Services, ServicesDep
+from service.access import give_up
+from service.deps import CallerDep, JsonBody, PageDep, Services, ServicesDep
 from service.errors import JobFailedError
 from service.events import job_events
 from service.jobs.registry import JobRequest, task_examples
@@ -38,7 +39,10 @@ _REFUSALS = (
     "invalid-analysis",
     "unsupported-media-type",
 )
-_LIMITS = ("too-large", "exceeds-memory", "insufficient-storage", "too-many-jobs")
+_LIMITS = (
+    *("too-large", "exceeds-memory", "insufficient-storage"),
+    *("too-many-jobs", "quota-exceeded"),
+)
 
 _LOCATION: dict[str, Any] = {
     "Location": {"description": "Path of the job.", "schema": {"type": "string"}},
@@ -67,6 +71,7 @@ _LOCATION: dict[str, Any] = {
 )
 def submit_job(
     services: ServicesDep,
+    caller: CallerDep,
     body: RequestBody,
     response: Response,
     idempotency_key: Annotated[
@@ -81,9 +86,10 @@ def submit_job(
 ) -> JobOut:
     """Checked, estimated and admitted before it is accepted; refusals come with numbers.
 
-    A request whose result exists, or is being made, is answered with that job (200).
+    A request whose result exists, or is being made, is answered with that job (200), and whoever
+    makes it becomes one of its owners. Inputs that the caller may not read do not exist (404).
     """
-    record, created = submit(services.context, services.runner.kinds, body, idempotency_key)
+    record, created = submit(services.context, services.runner.kinds, body, idempotency_key, caller)
     if created:
         services.runner.wake()
     response.status_code = 202 if created else 200
@@ -98,9 +104,11 @@ def submit_job(
     dependencies=[JsonBody],
     responses=error_responses(*_REFUSALS),
 )
-def estimate_job(services: ServicesDep, body: RequestBody) -> EstimateOut:
+def estimate_job(services: ServicesDep, caller: CallerDep, body: RequestBody) -> EstimateOut:
     """The same body and the same checks as `POST /v1/jobs`; nothing is recorded or run."""
-    plan, refusal = estimate_request(services.context, services.runner.kinds, body, "/v1/estimates")
+    plan, refusal = estimate_request(
+        services.context, services.runner.kinds, body, "/v1/estimates", caller
+    )
     return EstimateOut(
         estimate=plan.estimate,
         matrix=None if plan.manifest is None else plan.manifest.id,
@@ -112,12 +120,15 @@ def estimate_job(services: ServicesDep, body: RequestBody) -> EstimateOut:
 @router.get("/jobs", summary="List jobs", responses=error_responses("invalid-request"))
 def list_jobs(
     services: ServicesDep,
+    caller: CallerDep,
     page: PageDep,
     state: Annotated[StateName | None, Query(description="Only jobs in this state.")] = None,
 ) -> Page[JobOut]:
     """Newest first."""
     wanted = None if state is None else JobState(state)
-    records, cursor = services.catalog.list_jobs(page.limit, page.cursor, wanted)
+    records, cursor = services.catalog.list_jobs(
+        page.limit, page.cursor, wanted, visible_to=caller.visible_to
+    )
     return Page(
         items=[job_view(record) for record in records],
         next=next_link("/v1/jobs", cursor, limit=page.limit, state=state),
@@ -125,9 +136,11 @@ def list_jobs(
 
 
 @router.get("/jobs/{id}", summary="One job", responses=error_responses("not-found", "invalid-key"))
-def get_job(services: ServicesDep, job_id: JobIdPath, response: Response) -> JobOut:
+def get_job(
+    services: ServicesDep, caller: CallerDep, job_id: JobIdPath, response: Response
+) -> JobOut:
     """State and progress. To follow a job, stream its events instead of asking in a loop."""
-    record = services.catalog.get_job(check_job_id(job_id))
+    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
     _describe(services, record, response)
     return job_view(record)
 
@@ -139,12 +152,14 @@ def get_job(services: ServicesDep, job_id: JobIdPath, response: Response) -> Job
     response_model=JobOut,
     responses=error_responses("not-found", "invalid-key", "conflict"),
 )
-def cancel_job(services: ServicesDep, job_id: JobIdPath) -> JobOut:
+def cancel_job(services: ServicesDep, caller: CallerDep, job_id: JobIdPath) -> JobOut:
     """Asks the job to stop. Its state becomes `cancelled` when the last running tile has ended;
-    finished tiles are kept for a later job with the same request."""
-    record = services.catalog.set_target(
-        check_job_id(job_id), Target.CANCEL, announce=("cancelling", {})
-    )
+    finished tiles are kept for a later job with the same request. A job that others asked for too
+    goes on for them; the caller stops being one of its owners."""
+    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
+    if not record.ended and not give_up(services.catalog, caller, job_id, keep_reading=True):
+        return job_view(record)
+    record = services.catalog.set_target(job_id, Target.CANCEL, announce=("cancelling", {}))
     services.runner.wake()
     services.events.publish(job_id)
     return job_view(record)
@@ -155,9 +170,9 @@ def cancel_job(services: ServicesDep, job_id: JobIdPath) -> JobOut:
     summary="The result of a job",
     responses=error_responses("not-found", "invalid-key", "not-ready", "job-failed"),
 )
-def get_result(services: ServicesDep, job_id: JobIdPath) -> JobResult:
+def get_result(services: ServicesDep, caller: CallerDep, job_id: JobIdPath) -> JobResult:
     """A summary and links to what was stored; 409 until the job has succeeded."""
-    record = services.catalog.get_job(check_job_id(job_id))
+    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
     if not record.ended:
         raise NotReadyError(
             f"The job is {record.state}.",
@@ -207,6 +222,7 @@ def get_result(services: ServicesDep, job_id: JobIdPath) -> JobResult:
 )
 def follow_job(
     services: ServicesDep,
+    caller: CallerDep,
     job_id: JobIdPath,
     last_event_id: Annotated[
         int,
@@ -215,7 +231,7 @@ def follow_job(
 ) -> Response:
     """All events so far, then new ones as they happen. Browsers and the Python client resume by
     themselves with `Last-Event-ID`."""
-    record = services.catalog.get_job(check_job_id(job_id))
+    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
     if record.ended and not services.catalog.events_after(record.id, last_event_id, 1):
         return Response(status_code=204)  # tells EventSource not to reconnect
     settings = services.settings

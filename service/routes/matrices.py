@@ -8,7 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import JSONResponse
 
-from service.deps import PageDep, Services, ServicesDep
+from service.access import give_up
+from service.deps import CallerDep, PageDep, Services, ServicesDep
 from service.errors import InvalidRequestError, NotAcceptableError, json_safe
 from service.schemas.common import EXAMPLE_MATRIX, Page, error_responses
 from service.schemas.matrices import MatrixOut, SliceOut
@@ -35,11 +36,14 @@ MatrixIdPath = Annotated[
 @router.get("", summary="List matrices", responses=error_responses("invalid-request"))
 def list_matrices(
     services: ServicesDep,
+    caller: CallerDep,
     page: PageDep,
     state: Annotated[MatrixState | None, Query(description="Only matrices in this state.")] = None,
 ) -> Page[MatrixOut]:
     """Newest first, complete or not."""
-    records, cursor = services.catalog.list_matrices(page.limit, page.cursor, state=state)
+    records, cursor = services.catalog.list_matrices(
+        page.limit, page.cursor, state=state, visible_to=caller.visible_to
+    )
     return Page(
         items=[matrix_view(record) for record in records],
         next=next_link("/v1/matrices", cursor, limit=page.limit, state=state and state.value),
@@ -47,9 +51,10 @@ def list_matrices(
 
 
 @router.get("/{id}", summary="One matrix", responses=error_responses("not-found", "invalid-key"))
-def get_matrix(services: ServicesDep, matrix_id: MatrixIdPath) -> MatrixOut:
+def get_matrix(services: ServicesDep, caller: CallerDep, matrix_id: MatrixIdPath) -> MatrixOut:
     """Arrays, digest and provenance."""
-    return matrix_view(services.catalog.get_matrix(check_matrix_id(matrix_id)))
+    record = services.catalog.get_matrix(check_matrix_id(matrix_id), visible_to=caller.visible_to)
+    return matrix_view(record)
 
 
 @router.delete(
@@ -58,12 +63,17 @@ def get_matrix(services: ServicesDep, matrix_id: MatrixIdPath) -> MatrixOut:
     status_code=204,
     responses=error_responses("not-found", "invalid-key", "conflict"),
 )
-def delete_matrix(services: ServicesDep, matrix_id: MatrixIdPath) -> None:
-    """Refused while an open job builds or reads it."""
+def delete_matrix(services: ServicesDep, caller: CallerDep, matrix_id: MatrixIdPath) -> None:
+    """Refused while an open job builds or reads it. A matrix that others own too stays for
+    them."""
     # The catalog first: it decides, under a lock, whether anybody still needs the matrix. Bytes
     # that a crash leaves behind are found again when the same matrix is asked for.
     with services.context.names:
-        services.catalog.delete_matrix(check_matrix_id(matrix_id))
+        catalog = services.catalog
+        catalog.get_matrix(check_matrix_id(matrix_id), visible_to=caller.visible_to)
+        if not give_up(catalog, caller, matrix_id):
+            return
+        catalog.delete_matrix(matrix_id)
         matrices.delete(services.blobs, matrix_id)
 
 
@@ -86,6 +96,7 @@ def delete_matrix(services: ServicesDep, matrix_id: MatrixIdPath) -> None:
 )
 def get_slice(
     services: ServicesDep,
+    caller: CallerDep,
     matrix_id: MatrixIdPath,
     rows: Annotated[
         str | None,
@@ -111,7 +122,7 @@ def get_slice(
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
     """`.npy` by default (`numpy.load`), JSON for few numbers with `Accept: application/json`."""
-    record = services.catalog.get_matrix(check_matrix_id(matrix_id))
+    record = services.catalog.get_matrix(check_matrix_id(matrix_id), visible_to=caller.visible_to)
     if not record.sealed:
         raise NotReadyError(
             "The matrix is not complete.", advice="Wait for its job.", state=str(record.state)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from service.byte_ranges import matches_etag
-from service.deps import ServicesDep
+from service.deps import CallerDep, ServicesDep
 from service.responses import StoredObjectResponse
 from service.routes.matrices import MatrixIdPath
 from service.schemas.common import error_responses
@@ -49,6 +49,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 )
 def zarr_object(
     services: ServicesDep,
+    caller: CallerDep,
     request: Request,
     matrix_id: MatrixIdPath,
     key: Annotated[
@@ -63,7 +64,7 @@ def zarr_object(
     """Symmetric matrices appear whole. Chunks may be cached for ever; single ranges, suffix
     ranges, ETag and If-None-Match work. An unsealed matrix answers 409, a damaged one 500, so that
     no reader takes a problem for fill values."""
-    record = services.catalog.get_matrix(check_matrix_id(matrix_id))
+    record = services.catalog.get_matrix(check_matrix_id(matrix_id), visible_to=caller.visible_to)
     manifest = MatrixManifest.from_json(record.manifest)
     stored = resolve(services.blobs, manifest, key, body=False)
     unchanged = matches_etag(request.headers.get("if-none-match"), stored.etag)

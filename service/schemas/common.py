@@ -78,7 +78,10 @@ class Landing(Wire):
 
 def error_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems a route can answer with, one example per kind."""
-    always = ("malformed-body", "unauthorized", "forbidden-origin", "too-large", "internal")
+    always = (
+        *("malformed-body", "unauthorized", "forbidden", "forbidden-origin", "too-large"),
+        *("too-many-requests", "internal"),
+    )
     by_status: dict[int | str, dict[str, Any]] = {}
     for kind in dict.fromkeys((*kinds, *always)):
         status = STATUS_BY_KIND[kind]
@@ -106,7 +109,22 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "The body is not valid JSON: Expecting value.",
         "Send one JSON object encoded in UTF-8.",
     ),
-    "unauthorized": ("This service needs an API key.", "Send `Authorization: Bearer <key>`."),
+    "unauthorized": (
+        "This service needs an API key that is known, not expired and not revoked.",
+        "Send `Authorization: Bearer <key>`.",
+    ),
+    "forbidden": (
+        "This needs a key of scope submit; gk_1a2b3c4d has read.",
+        "Ask an administrator for such a key.",
+    ),
+    "quota-exceeded": (
+        "alice owns 9000000000 bytes and this needs 2000000000; the key allows 10000000000.",
+        "Delete what is no longer needed, or ask an administrator for more.",
+    ),
+    "too-many-requests": (
+        "The key gk_1a2b3c4d may make 600 requests a minute.",
+        "Wait as Retry-After says.",
+    ),
     "forbidden-origin": (
         "Pages of 'https://example.org' may not change anything here.",
         "Configure an API key, or name the origin in GRAMIAN_CORS_ORIGINS.",

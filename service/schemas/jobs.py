@@ -33,6 +33,7 @@ EXAMPLE_ESTIMATE: JsonDict = {
 
 _EXAMPLE: JsonDict = {
     "id": EXAMPLE_JOB,
+    "owner": "alice",
     "type": "gram",
     "state": "running",
     "cancelling": False,
@@ -83,6 +84,9 @@ class JobOut(Wire):
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_EXAMPLE]})
 
     id: JobId
+    owner: str | None = Field(
+        description="Who submitted it first; later ones who ask for the same own it too."
+    )
     type: str
     state: StateName
     cancelling: bool = Field(description="A cancellation was asked for and has not ended yet.")

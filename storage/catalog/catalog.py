@@ -11,9 +11,12 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage.catalog.api_keys import ApiKeys
+from storage.catalog.audit import Audit
 from storage.catalog.database import Database, DatabaseSettings, unavailable
 from storage.catalog.datasets import Datasets
 from storage.catalog.events import Events
+from storage.catalog.grants import Grants
 from storage.catalog.jobs import Jobs
 from storage.catalog.matrices import Matrices
 from storage.catalog.migrate import ensure_schema
@@ -21,7 +24,7 @@ from storage.catalog.rates import Rates
 from storage.catalog.tiles import Tiles
 
 
-class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Rates):
+class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Rates, Grants, ApiKeys, Audit):
     """Synchronous and thread-safe; every method is one transaction (but see `tiles`).
 
     Open it with `open_catalog`, and close it; it is a context manager.

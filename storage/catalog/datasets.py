@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage.catalog import grants
 from storage.catalog.database import Database
 from storage.catalog.paging import now, page
 from storage.catalog.records import DatasetRecord
@@ -16,30 +17,43 @@ from storage.errors import ConflictError, NotFoundError
 class Datasets:
     _database: Database
 
-    def add_dataset(self, info: dict[str, Any], name: str | None = None) -> DatasetRecord:
+    def add_dataset(
+        self, info: dict[str, Any], name: str | None = None, *, owner: str | None = None
+    ) -> DatasetRecord:
         """Register a stored data set; `info` is DatasetInfo.to_json() and holds its `id`.
 
-        Content-addressed, so adding it again changes nothing: the first name stays.
+        Content-addressed, so adding it again changes nothing but who owns it (`owner` too): the
+        first name stays.
         """
         row = {"id": info["id"], "name": name, "info": info, "created_at": now()}
         with self._database.write() as session:
             session.execute(self._database.upsert(Dataset), [row])
+            if owner is not None:
+                grants.own(self._database, session, [info["id"]], owner)
             return _record(session.get_one(Dataset, info["id"]))
 
-    def get_dataset(self, dataset_id: str) -> DatasetRecord:
-        """Raises NotFoundError."""
+    def get_dataset(self, dataset_id: str, *, visible_to: str | None = None) -> DatasetRecord:
+        """Raises NotFoundError, also if `visible_to` (None: everything is) may not read it."""
         with self._database.read() as session:
             found = session.get(Dataset, dataset_id)
-            if found is None:
+            if found is None or not grants.may_read(session, dataset_id, visible_to):
                 raise _missing(dataset_id)
             return _record(found)
 
     def list_datasets(
-        self, limit: int = 100, cursor: str | None = None
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        visible_to: str | None = None,
     ) -> tuple[list[DatasetRecord], str | None]:
-        """One page, newest first, and the cursor of the next page (None after the last)."""
+        """One page, newest first, and the cursor of the next page (None after the last).
+
+        `visible_to`: only what this name may read.
+        """
+        query = grants.visible(sa.select(Dataset), Dataset.id, visible_to)
         with self._database.read() as session:
-            rows, following = page(session, Dataset, sa.select(Dataset), limit, cursor)
+            rows, following = page(session, Dataset, query, limit, cursor)
             return [_record(row) for row in rows], following
 
     def delete_dataset(self, dataset_id: str) -> None:
@@ -79,6 +93,7 @@ class Datasets:
                     matrices=list(matrices),
                 )
             session.delete(found)
+            grants.forget(session, dataset_id)
 
 
 def _missing(dataset_id: str) -> NotFoundError:

@@ -21,3 +21,9 @@ class InvalidCursorError(InvalidKeyError):
     """A page cursor that this listing has not handed out."""
 
     kind = "invalid-cursor"
+
+
+class NotOwnerError(GramianError):
+    """Only an owner may do this; readers may look."""
+
+    kind = "forbidden"

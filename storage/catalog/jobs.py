@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from storage.catalog import events
+from storage.catalog import events, grants
 from storage.catalog.database import Database
 from storage.catalog.errors import IdempotencyConflictError
 from storage.catalog.inputs import is_dataset_id, referenced_ids
@@ -58,6 +58,7 @@ class Jobs:
         matrix_id: str | None = None,
         inputs: Iterable[str] = (),
         announce: Announcement | None = None,
+        owner: str | None = None,
     ) -> tuple[JobRecord, bool]:
         """A queued job, and True if this call created it; else the job that answers the request.
 
@@ -69,7 +70,8 @@ class Jobs:
 
         `task`: its data set and matrix ids are recorded as inputs, as are those in `inputs`; a
         data set that does not exist raises NotFoundError. `matrix_id`: the matrix that the job
-        will build. `announce`: (type, data) of an event stored with a new job.
+        will build. `announce`: (type, data) of an event stored with a new job. `owner`: becomes
+        an owner of the job that answers, new or not, and of the matrix that it builds.
         """
         if idempotency_key is not None:
             _check_idempotency_key(idempotency_key)
@@ -77,6 +79,7 @@ class Jobs:
         moment = now()
         job = {
             "id": id,
+            "owner": owner,
             "task": task,
             "request_digest": request_digest,
             "body_digest": body_digest,
@@ -95,7 +98,7 @@ class Jobs:
                     if idempotency_key is not None:
                         bound = _job_of_key(session, idempotency_key, body_digest)
                         if bound is not None:
-                            return _get(session, bound), False
+                            return self._owned(session, bound, owner), False
                     found = _answering_job(session, request_digest)
                     if found is None:
                         _hold_inputs(session, reads, matrix_id)
@@ -115,7 +118,7 @@ class Jobs:
                             "created_at": moment,
                         }
                         session.execute(sa.insert(IdempotencyKey), [key])
-                    return _get(session, found or id), found is None
+                    return self._owned(session, found or id, owner), found is None
             except IntegrityError as error:
                 lost = error
         raise ConflictError(
@@ -123,14 +126,23 @@ class Jobs:
             advice="Send the request again.",
         ) from lost
 
+    def _owned(self, session: Session, job_id: str, owner: str | None) -> JobRecord:
+        job = _get(session, job_id)
+        if owner is not None:
+            things = [job_id] if job.matrix_id is None else [job_id, job.matrix_id]
+            grants.own(self._database, session, things, owner)
+        return job
+
     def has_answer(self, request_digest: str) -> bool:
         """Whether `create_job` would answer such a request with a job that is there."""
         with self._database.read() as session:
             return _answering_job(session, request_digest) is not None
 
-    def get_job(self, job_id: str) -> JobRecord:
-        """Raises NotFoundError."""
+    def get_job(self, job_id: str, *, visible_to: str | None = None) -> JobRecord:
+        """Raises NotFoundError, also if `visible_to` (None: everything is) may not read it."""
         with self._database.read() as session:
+            if not grants.may_read(session, job_id, visible_to):
+                raise _missing(job_id)
             return _get(session, job_id)
 
     def list_jobs(
@@ -138,9 +150,14 @@ class Jobs:
         limit: int = 100,
         cursor: str | None = None,
         state: JobState | None = None,
+        *,
+        visible_to: str | None = None,
     ) -> tuple[list[JobRecord], str | None]:
-        """One page, newest first, and the cursor of the next page (None after the last)."""
-        query = sa.select(Job)
+        """One page, newest first, and the cursor of the next page (None after the last).
+
+        `visible_to`: only what this name may read.
+        """
+        query = grants.visible(sa.select(Job), Job.id, visible_to)
         if state is not None:
             query = query.where(Job.state == JobState(state).value)
         with self._database.read() as session:
@@ -357,6 +374,7 @@ def _records(session: Session, rows: list[Job]) -> list[JobRecord]:
     return [
         JobRecord(
             id=row.id,
+            owner=row.owner,
             task=row.task,
             request_digest=row.request_digest,
             body_digest=row.body_digest,

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from storage.catalog import grants
 from storage.catalog.database import Database
 from storage.catalog.inputs import referenced_ids
 from storage.catalog.paging import now, page
@@ -78,11 +79,11 @@ class Matrices:
                 )
             return _record(matrix)
 
-    def get_matrix(self, matrix_id: str) -> MatrixRecord:
-        """Raises NotFoundError."""
+    def get_matrix(self, matrix_id: str, *, visible_to: str | None = None) -> MatrixRecord:
+        """Raises NotFoundError, also if `visible_to` (None: everything is) may not read it."""
         with self._database.read() as session:
             found = session.get(Matrix, matrix_id)
-            if found is None:
+            if found is None or not grants.may_read(session, matrix_id, visible_to):
                 raise missing(matrix_id)
             return _record(found)
 
@@ -92,9 +93,13 @@ class Matrices:
         cursor: str | None = None,
         *,
         state: MatrixState | None = None,
+        visible_to: str | None = None,
     ) -> tuple[list[MatrixRecord], str | None]:
-        """One page, newest first, and the cursor of the next page (None after the last)."""
-        query = sa.select(Matrix)
+        """One page, newest first, and the cursor of the next page (None after the last).
+
+        `visible_to`: only what this name may read.
+        """
+        query = grants.visible(sa.select(Matrix), Matrix.id, visible_to)
         if state is not None:
             query = query.where(Matrix.state == MatrixState(state).value)
         with self._database.read() as session:
@@ -123,6 +128,7 @@ class Matrices:
                     jobs=list(jobs),
                 )
             session.delete(matrix)  # tiles and inputs go with it (ON DELETE CASCADE)
+            grants.forget(session, matrix_id)
 
 
 def lock(session: Session, matrix_id: str, *, shared: bool = False) -> Matrix:

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.catalog.cursors import decode_cursor, encode_cursor
-from storage.catalog.tables import Dataset, Job, Matrix
+from storage.catalog.tables import ApiKey, AuditEntry, Dataset, Job, Matrix
 
 MAX_PAGE_ROWS = 1000
 
-Row = TypeVar("Row", Dataset, Job, Matrix)
+Row = TypeVar("Row", Dataset, Job, Matrix, ApiKey, AuditEntry)
 
 
 def now() -> datetime:

@@ -31,6 +31,7 @@ class JobRecord:
     """`progress`, `error` and `result` are the JSON objects last stored, or None."""
 
     id: str
+    owner: str | None  # who submitted it first; None: before there were owners
     task: dict[str, Any]
     request_digest: str
     body_digest: str
@@ -111,3 +112,75 @@ class TileSummary:
     seconds: float  # compute seconds, summed over tiles
     minimum: float | None
     maximum: float | None
+
+
+EVERYBODY = "*"  # as a grantee: every key
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    READER = "reader"
+
+
+@dataclass(frozen=True)
+class GrantRecord:
+    """`grantee` owns or may read a thing; EVERYBODY stands for all."""
+
+    thing_id: str
+    grantee: str
+    role: Role
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one name owns: ids of its unfinished jobs, and bytes of its data sets and matrices."""
+
+    open_jobs: tuple[str, ...]
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class KeyQuota:
+    """Limits of one key; None: only those of the service.
+
+    Jobs and bytes are counted over everything that the key's owner owns.
+    """
+
+    max_open_jobs: int | None = None
+    max_stored_bytes: int | None = None
+    max_matrix_rows: int | None = None
+    max_requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """An API key without the key: `id` is its public beginning."""
+
+    id: str
+    owner: str
+    scope: str  # read, submit or admin; each includes those before it
+    note: str | None
+    quota: KeyQuota
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def active(self, moment: datetime) -> bool:
+        expired = self.expires_at is not None and self.expires_at <= moment
+        return self.revoked_at is None and not expired
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """`action`: method and route; `thing`: path of what was changed or made."""
+
+    id: str
+    created_at: datetime
+    owner: str
+    key_id: str
+    action: str
+    thing: str
+    status: int
+    request_id: str

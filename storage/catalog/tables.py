@@ -69,6 +69,7 @@ class Base(DeclarativeBase):
 Id = String(64)
 JsonObject = JSON(none_as_null=True)
 Digest = String(64)
+Name = String(64)
 
 
 class Dataset(Base):
@@ -137,6 +138,8 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
+    # Who submitted it first; None: submitted before there were owners.
+    owner: Mapped[str | None] = mapped_column(Name)
     task: Mapped[dict[str, Any]] = mapped_column(JsonObject)
     request_digest: Mapped[str] = mapped_column(Digest, index=True)
     body_digest: Mapped[str] = mapped_column(Digest)
@@ -219,6 +222,72 @@ class Rate(Base):
     seconds: Mapped[float]
     pairs: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """A key by its SHA-256. Revoked and expired keys stay: what they did is in the audit log."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)  # the public beginning of the key
+    digest: Mapped[str] = mapped_column(Digest, unique=True)
+    owner: Mapped[str] = mapped_column(Name, index=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    note: Mapped[str | None] = mapped_column(Text)
+    # Quotas; NULL: only the limits of the service.
+    max_open_jobs: Mapped[int | None]
+    max_stored_bytes: Mapped[int | None]
+    max_matrix_rows: Mapped[int | None]
+    max_requests_per_minute: Mapped[int | None]
+    created_by: Mapped[str] = mapped_column(Name)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("scope IN ('read', 'submit', 'admin')", name="scope"),
+        Index("ix_api_keys_created_at_id", "created_at", "id"),
+    )
+
+
+class Grant(Base):
+    """Who owns or may read a data set, a job or a matrix.
+
+    No foreign key: the thing is in one of three tables, and a matrix has owners before it has a
+    row. Whoever deletes a thing deletes its grants in the same transaction.
+    """
+
+    __tablename__ = "grants"
+
+    thing_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    grantee: Mapped[str] = mapped_column(Name, primary_key=True)  # a name, or * for everybody
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("role IN ('owner', 'reader')", name="role"),
+        Index("ix_grants_grantee_role", "grantee", "role"),
+    )
+
+
+class AuditEntry(Base):
+    """One thing that somebody did, or was forbidden to do."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    created_at: Mapped[datetime]
+    owner: Mapped[str] = mapped_column(Name)
+    key_id: Mapped[str] = mapped_column(Id)
+    action: Mapped[str] = mapped_column(Text)  # method and route template
+    thing: Mapped[str] = mapped_column(Text)  # path of what it was done to, or what it made
+    status: Mapped[int] = mapped_column(Integer)
+    request_id: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        Index("ix_audit_created_at_id", "created_at", "id"),
+        Index("ix_audit_owner_created_at_id", "owner", "created_at", "id"),
+    )
 
 
 OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 import zarr
 
-from service.auth import hash_key
 from service.client import ApiError
+from service.keyring import hash_key
 from support.server import LiveServer, live_server, offline_settings
 from support.service_state import put_sealed_gram
 

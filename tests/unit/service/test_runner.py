@@ -102,7 +102,7 @@ class Bench:
         self.kind = kind
         self.runner = Runner(context, EventBus(), {"test": kind})
 
-    def submit(self, n: int = 0) -> str:
+    def submit(self, n: int = 0, owner: str | None = None) -> str:
         record, created = self.catalog.create_job(
             id=new_job_id(),
             task={"type": "test", "n": n},
@@ -110,6 +110,7 @@ class Bench:
             body_digest=f"{n:064x}",
             matrix_id=manifest(n).id,
             announce=("state", {"state": "queued"}),
+            owner=owner,
         )
         assert created
         self.runner.wake()
@@ -242,6 +243,28 @@ def test_no_more_jobs_run_at_once_than_allowed_and_all_run(start: Start) -> None
         bench.until(job, JobState.SUCCEEDED)
     assert bench.kind.most_at_once == 2
     assert bench.kind.runs == 8
+
+
+def test_the_long_jobs_of_one_owner_do_not_keep_out_a_job_of_another(start: Start) -> None:
+    release = threading.Event()
+    quick = threading.Event()
+
+    def work(should_stop: Callable[[], bool]) -> dict[str, Any]:
+        if not quick.is_set():
+            release.wait(20)
+        return {}
+
+    bench = start(work)
+    greedy = [bench.submit(n, "alice") for n in range(5)]
+    eventually(lambda: len(bench.kind.running) == 2)
+    quick.set()
+    small = bench.submit(10, "bob")
+    bench.until(small, JobState.SUCCEEDED)
+    states = [bench.catalog.get_job(job).state for job in greedy]
+    assert states == [JobState.RUNNING] * 2 + [JobState.QUEUED] * 3
+    release.set()
+    for job in greedy:
+        bench.until(job, JobState.SUCCEEDED)
 
 
 def test_a_queued_job_is_cancelled_without_running(start: Start) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.auth import hash_key
+from service.keyring import hash_key
 from service.settings import ServiceSettings, is_loopback
 
 

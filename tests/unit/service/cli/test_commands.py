@@ -81,6 +81,10 @@ def test_every_command_has_help():
         "watch",
         "fetch",
         "cancel",
+        "share",
+        "audit",
+        "whoami",
+        "keys",
         "demo",
     ):
         result = _run(command, "--help")

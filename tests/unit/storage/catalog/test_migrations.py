@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,13 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from storage.catalog import Catalog, CatalogUnavailableError, DatabaseSettings, open_catalog
+from storage.catalog import (
+    Catalog,
+    CatalogUnavailableError,
+    DatabaseSettings,
+    JobEvent,
+    open_catalog,
+)
 from storage.catalog.database import Database
 from storage.catalog.migrate import (
     MIGRATIONS,
@@ -23,7 +31,7 @@ from storage.catalog.migrate import (
     migrating,
 )
 from storage.catalog.tables import Base
-from support.catalogs import create_job, mx, tile
+from support.catalogs import create_job, mx, submit, tile
 
 
 def inspect(url: str) -> sa.Inspector:
@@ -116,6 +124,44 @@ def test_a_migration_that_fails_changes_nothing(catalog: Catalog, catalog_url: s
         raise RuntimeError("killed midway")
     assert sorted(sa.inspect(database.engine).get_table_names()) == before
     database.close()
+
+
+STORED = Path(__file__).parents[3] / "data" / "catalog" / "r0001.sql"
+
+
+def test_a_stored_catalog_of_the_version_before_is_upgraded_with_its_rows(tmp_path: Path) -> None:
+    """`r0001.sql` is a dump of a catalog that the previous version wrote, in mid-work."""
+    file = tmp_path / "catalog.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript(STORED.read_text())
+        before = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("datasets", "matrices", "tiles", "jobs", "job_inputs", "events")
+        }
+    url = f"sqlite:///{file}"
+    with open_catalog(url) as catalog:
+        states = {str(job.state): job for job in catalog.list_jobs()[0]}
+        assert set(states) == {"succeeded", "running", "queued", "failed"}
+        assert all(job.owner is None for job in states.values())
+        assert catalog.get_matrix(mx("k")).sealed
+        assert catalog.tile_count(mx("k")) == 3
+        assert catalog.rate("fc/2") == pytest.approx(1e-6)
+        # Nobody but administrators sees what has no owner; asking again makes one.
+        assert catalog.list_jobs(visible_to="alice")[0] == []
+        again, created = submit(catalog, "done", matrix_id=mx("k"), owner="alice")
+        assert (again.id, created) == (states["succeeded"].id, False)
+        assert catalog.get_matrix(mx("k"), visible_to="alice")
+        catalog.apply(states["running"].id, JobEvent.RESUME)
+    database = Database(url, DatabaseSettings())
+    downgrade(database, "r0001")
+    with database.engine.connect() as connection:
+        assert current_revision(connection) == "r0001"
+        after = {
+            table: connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one()
+            for table in before
+        }
+    database.close()
+    assert after == before
 
 
 def test_a_newer_schema_is_refused(catalog: Catalog, catalog_url: str) -> None:
