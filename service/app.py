@@ -29,6 +29,7 @@ from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
 from service.keyring import Keyring
+from service.metrics import CountRequests, Metrics
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
 from service.routes import access, admin, datasets, jobs, kernels, matrices, ops, zarr
@@ -60,6 +61,7 @@ Every error is an RFC 9457 problem document with a stable `kind`.
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """The service as an ASGI application. `settings` come from the environment when None."""
     chosen = settings if settings is not None else ServiceSettings()
+    metrics = Metrics()
     app = FastAPI(
         title="Gramian",
         version=version("gramian"),
@@ -67,8 +69,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan,
         redirect_slashes=False,
-        middleware=_middleware(chosen),
+        middleware=_middleware(chosen, metrics),
     )
+    app.state.metrics = metrics
     app.state.settings = chosen
     app.state.events = EventBus()
     for module in (ops, datasets, jobs, matrices, zarr, kernels, access, admin):
@@ -78,10 +81,14 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     return app
 
 
-def _middleware(settings: ServiceSettings) -> list[Middleware]:
+def _middleware(settings: ServiceSettings, metrics: Metrics) -> list[Middleware]:
     """Outermost first."""
     keys, origins = settings.api_key_sha256, settings.cors_origins
-    chain = [Middleware(RequestId), Middleware(ServerTiming)]
+    chain = [
+        Middleware(RequestId),
+        Middleware(CountRequests, metrics=metrics),
+        Middleware(ServerTiming),
+    ]
     if origins:
         chain.append(
             Middleware(
@@ -131,7 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServiceSettings = app.state.settings
     bus: EventBus = app.state.events
     with ExitStack() as stack:
-        services = await run_in_threadpool(_open, settings, bus, stack)
+        services = await run_in_threadpool(_open, settings, bus, app.state.metrics, stack)
         app.state.services = services
         # Closing joins threads and stops processes: not on the event loop, which still serves.
         closing = stack.pop_all()
@@ -143,7 +150,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(closing.close)
 
 
-def _open(settings: ServiceSettings, bus: EventBus, stack: ExitStack) -> Services:
+def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: ExitStack) -> Services:
     """Whatever fails here unwinds what was opened before it."""
     stack.enter_context(data_dir_lock(settings.data_dir))
     sweep(settings.scratch_dir)
@@ -152,7 +159,9 @@ def _open(settings: ServiceSettings, bus: EventBus, stack: ExitStack) -> Service
     catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
     compute = Compute(settings)
     stack.callback(compute.close)
-    context = JobContext(settings=settings, catalog=catalog, blobs=blobs, compute=compute)
+    context = JobContext(
+        settings=settings, catalog=catalog, blobs=blobs, compute=compute, metrics=metrics
+    )
     runner = Runner(context, bus, KINDS)
     stack.callback(runner.close)
     compute.start(runner.wake)

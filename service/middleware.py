@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import error_document, problem_response
 from storage.errors import TooLargeError
+from workers.logs import about_request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -36,7 +37,8 @@ class RequestId:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        with about_request(request_id):
+            await self.app(scope, receive, send_with_id)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ ends only when its job does. So the streams are told at the beginning of the shu
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 from types import FrameType
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from service.app import create_app
 from service.events import EventBus
 from service.settings import ServiceSettings
+from workers.logs import configure
 
 # Requests still running this long after the shutdown began are cut off.
 _GRACEFUL_SECONDS = 15
@@ -36,6 +37,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACEFUL_SECONDS,
                 # The identity and version of the server are nobody's business.
                 server_header=False,
+                # As JSON everything goes through the one handler that `serve` sets up.
+                log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
             )
         )
 
@@ -65,7 +68,7 @@ def serve(settings: ServiceSettings, *, log_level: str = "info") -> bool:
 
     The caller needs the `if __name__ == "__main__"` guard: the embedded cluster spawns processes.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    configure(settings.log_format, log_level.upper())
     server = Server(settings, log_level=log_level)
     server.run()
     return server.started

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from workers.logs import LogFormat
 from workers.plan import is_tile_edge
 
 MIB = 2**20
@@ -111,6 +112,8 @@ class ServiceSettings(BaseSettings):
     window_per_worker: int = Field(default=3, ge=1)
 
     # --- how things are reported --------------------------------------------------------------
+    # `json`: one object per line, with the ids of the job and the request it is about.
+    log_format: LogFormat = "text"
     event_throttle_seconds: float = Field(default=0.5, ge=0)
     # From here on the progress of a job is announced at half the pace, then a quarter, ...: a job
     # of days must not fill the catalog with events.

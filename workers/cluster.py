@@ -17,6 +17,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from workers.errors import ClusterUnavailableError
+from workers.logs import FORMAT_VARIABLE, LogFormat
 
 # A worker that stops answering is declared lost after this long (Dask's default is 5 minutes); a
 # task that kills its worker is given up after this many deaths.
@@ -45,6 +46,16 @@ class ClusterSettings:
     scratch_dir: Path | None = None  # Dask's own temporary files
     compilation_cache_dir: Path | None = None  # compiled XLA programs, shared by all workers
     connect_timeout_seconds: float = 30.0
+    log_format: LogFormat = "text"
+
+
+@dataclass(frozen=True)
+class WorkerLoad:
+    """One worker process: resident bytes, its limit (0: none), tasks it holds."""
+
+    memory_bytes: int
+    limit_bytes: int
+    tasks: int
 
 
 def worker_environment(compilation_cache_dir: Path | None = None) -> dict[str, str]:
@@ -91,7 +102,8 @@ def start_local(settings: ClusterSettings) -> LocalCluster:
             dashboard_address="127.0.0.1:0",  # never a fixed port: services must not collide
             memory_limit=settings.worker_memory_limit_bytes,
             local_directory=settings.scratch_dir and str(settings.scratch_dir),
-            env=worker_environment(settings.compilation_cache_dir),
+            env=worker_environment(settings.compilation_cache_dir)
+            | {FORMAT_VARIABLE: settings.log_format},
         )
 
 
@@ -134,6 +146,23 @@ def worker_limit_bytes(client: Client) -> int | None:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [w["memory_limit"] // max(w["nthreads"], 1) for w in workers if w["memory_limit"]]
     return min(limits, default=None)
+
+
+def worker_loads(client: Client) -> dict[str, WorkerLoad]:
+    """What each present worker does now, by address; empty while the scheduler is away."""
+    if client.status != "running":
+        return {}
+    with suppress(OSError, TimeoutError):
+        found = client.scheduler_info(n_workers=-1)["workers"]
+        return {
+            address: WorkerLoad(
+                memory_bytes=int(worker["metrics"].get("memory", 0)),
+                limit_bytes=int(worker["memory_limit"] or 0),
+                tasks=sum(worker["metrics"].get("task_counts", {}).values()),
+            )
+            for address, worker in found.items()
+        }
+    return {}
 
 
 def available_cores() -> int:

@@ -7,6 +7,7 @@ so a retried, duplicated or resumed batch costs one read. Tiles return a few num
 from __future__ import annotations
 
 import errno
+import logging
 import time
 import traceback
 from collections.abc import Callable
@@ -23,10 +24,13 @@ from storage.datasets import DatasetInfo
 from storage.errors import CorruptChunkError, GramianError, MissingChunkError
 from storage.format import MatrixManifest
 from workers.kernels import cost
+from workers.logs import about_job
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
 from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
 from workers.worker_state import WorkerState, worker_state
+
+logger = logging.getLogger(__name__)
 
 STOP_POLL_SECONDS = 0.2
 
@@ -42,6 +46,7 @@ class GramTask:
     x2: DatasetInfo | None  # None: symmetric
     panel_cache_bytes: int
     run: str  # names this run's stop flag
+    job: str = ""  # what log lines of the workers name
 
     @property
     def plan(self) -> TilePlan:
@@ -91,6 +96,15 @@ def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
 
     Never raises for a fault of one tile: it becomes a `TileFailure` and the next tile follows.
     """
+    with about_job(task.job):
+        started = time.perf_counter()
+        result = _compute_batch(task, tiles)
+        seconds = time.perf_counter() - started
+        logger.info("%d tiles of %s in %.2f s.", len(result.done), task.manifest.id, seconds)
+        return result
+
+
+def _compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
     blobs = open_blobs(task.store_url)
     state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
@@ -103,7 +117,8 @@ def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
             done.append(worker.finish(tile))
         except _StopSeenError:
             return BatchResult(tuple(done), tuple(failed), stopped=True)
-        except Exception as error:  # noqa: BLE001 - the boundary: any fault is reported as data
+        except Exception as error:
+            logger.warning("Tile %s of %s failed.", tile, task.manifest.id, exc_info=error)
             failed.append(_describe(tile, error))
     return BatchResult(tuple(done), tuple(failed), stopped=False)
 

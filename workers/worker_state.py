@@ -7,10 +7,12 @@ worker, for instance in tests and in library use, every call gets a fresh state.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from distributed import get_worker
 
+from workers.logs import FORMAT_VARIABLE, configure
 from workers.panels import PanelCache
 
 _ATTRIBUTE = "gramian_state"
@@ -32,6 +34,9 @@ def worker_state() -> WorkerState:
         return WorkerState()
     state: WorkerState | None = getattr(worker, _ATTRIBUTE, None)
     if state is None:
+        # The first task in this process: Dask has set up its logging, which is replaced if asked.
+        if os.environ.get(FORMAT_VARIABLE) == "json":
+            configure("json")
         state = WorkerState()
         setattr(worker, _ATTRIBUTE, state)
     return state

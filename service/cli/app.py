@@ -10,6 +10,7 @@ from service.cli import access, jobs, keys, solve, submit
 from service.cli.analyze import analyze
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
+from service.cli.doctor import doctor
 from service.cli.outcome import print_json, stdout
 from service.cli.paper import paper
 from service.cli.serve import serve
@@ -32,6 +33,7 @@ def build() -> typer.Typer:
     for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, access.share, access.audit):
         app.command()(command)
     app.command()(keys.whoami)
+    app.command()(doctor)
     app.command()(demo)
     app.command()(paper)
     app.add_typer(keys.app, name="keys")

@@ -17,10 +17,12 @@ from distributed import Client, LocalCluster
 from service.settings import ServiceSettings
 from workers.cluster import (
     ClusterSettings,
+    WorkerLoad,
     connect,
     start_local,
     worker_count,
     worker_limit_bytes,
+    worker_loads,
 )
 from workers.errors import ClusterUnavailableError
 
@@ -41,6 +43,7 @@ class Compute:
                 settings.compilation_cache_dir or settings.data_dir / "xla-cache"
             ).resolve(),
             connect_timeout_seconds=settings.cluster_start_seconds,
+            log_format=settings.log_format,
         )
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
@@ -85,6 +88,10 @@ class Compute:
     def workers(self) -> int:
         """Workers that could compute now; 0 without a scheduler."""
         return 0 if self._client is None else worker_count(self._client)
+
+    def loads(self) -> dict[str, WorkerLoad]:
+        """What each worker does now, by address; empty without a scheduler."""
+        return {} if self._client is None else worker_loads(self._client)
 
     def expected_workers(self) -> int:
         """Workers to plan for: those there are, else those configured."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.jobs.compute import Compute
 from service.jobs.shares import Shares
+from service.metrics import Metrics
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
@@ -23,4 +24,5 @@ class JobContext:
     # Held while something is published under an id or deleted by it, in store and catalog: so a
     # deletion never takes away what somebody has just put there again.
     names: threading.Lock = field(default_factory=threading.Lock)
+    metrics: Metrics = field(default_factory=Metrics)
     shares: Shares = field(default_factory=Shares)

@@ -144,6 +144,7 @@ class GramJobs:
 
         def on_results(results: list[TileResult]) -> None:
             context.shares.charge(job.owner, sum(result.seconds for result in results))
+            context.metrics.count_tiles(results)
             progress.on_results(results)
 
         def interrupted() -> bool:
@@ -159,6 +160,7 @@ class GramJobs:
                 x2=x2,
                 panel_cache_bytes=context.settings.panel_cache_bytes,
                 run=secrets.token_hex(8),
+                job=job.id,
             ),
             stored=progress.stored,
             on_results=on_results,

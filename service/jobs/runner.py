@@ -29,6 +29,7 @@ from storage.catalog import JobEvent, JobRecord, JobState, Target, wanted_event
 from storage.errors import ConflictError, GramianError
 from storage.format import MatrixManifest
 from workers.errors import ClusterUnavailableError
+from workers.logs import about_job
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +152,8 @@ class Runner:
             announce=("state", {"state": "running", "attempt": job.attempts + 1}),
         )
         self._bus.publish(job.id)
+        with about_job(job.id):
+            logger.info("Attempt %d begins.", taken.attempts)
         thread = threading.Thread(target=self._work, args=(taken,), name=f"gramian-{job.id[:12]}")
         with self._changed:
             if self._closing:
@@ -160,6 +163,10 @@ class Runner:
 
     def _work(self, job: JobRecord) -> None:
         """Body of a job's thread: everything that happens ends in the catalog."""
+        with about_job(job.id):
+            self._work_on(job)
+
+    def _work_on(self, job: JobRecord) -> None:
         stop = self._active[job.id].stop
         reporter = Reporter(
             self._context.catalog,
@@ -263,4 +270,7 @@ class Runner:
         self._context.catalog.apply(
             job.id, event, result=result, error=error, announce=("state", news)
         )
+        self._context.metrics.jobs_ended.labels(str(job.task.get("type")), str(state)).inc()
+        with about_job(job.id):
+            logger.info("The job is %s.", state)
         self._bus.publish(job.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Response
@@ -20,6 +21,9 @@ from service.views import job_view, next_link, result_view
 from storage.catalog import JobRecord, JobState, Target
 from storage.errors import NotReadyError
 from storage.keys import check_job_id
+from workers.logs import about_job
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -91,6 +95,9 @@ def submit_job(
     """
     record, created = submit(services.context, services.runner.kinds, body, idempotency_key, caller)
     if created:
+        with about_job(record.id):
+            # The one line that holds both ids: from here on the job has a life of its own.
+            logger.info("Accepted for %s.", caller.owner)
         services.runner.wake()
     response.status_code = 202 if created else 200
     _describe(services, record, response)

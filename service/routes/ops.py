@@ -6,9 +6,11 @@ import secrets
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.deps import Services, ServicesDep
 from service.schemas.common import Check, Health, Landing, Readiness, error_responses
+from service.scrape import exposition
 from storage.errors import GramianError
 from storage.format import FORMAT_VERSION
 
@@ -43,6 +45,23 @@ def readiness(services: ServicesDep, response: Response) -> Readiness:
     return Readiness(ready=ready, checks=checks)
 
 
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The Prometheus text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **error_responses(),
+    },
+)
+def metrics(services: ServicesDep) -> Response:
+    """Requests, tiles, bytes, jobs by state, workers and their memory, residuals of solves."""
+    return Response(exposition(services.context), media_type=CONTENT_TYPE_LATEST)
+
+
 @router.get("/v1", summary="Version and links", responses=error_responses())
 def landing() -> Landing:
     """What this service is, and where to go from here."""
@@ -58,6 +77,7 @@ def landing() -> Landing:
             "kernels": "/v1/kernels",
             "health": "/healthz",
             "readiness": "/readyz",
+            "metrics": "/metrics",
             "openapi": "/openapi.json",
             "docs": "/docs",
         },

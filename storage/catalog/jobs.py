@@ -170,6 +170,12 @@ class Jobs:
         with self._database.read() as session:
             return _records(session, list(session.scalars(query)))
 
+    def count_jobs(self) -> dict[JobState, int]:
+        """Number of jobs by state; states without jobs are left out."""
+        query = sa.select(Job.state, sa.func.count()).group_by(Job.state)
+        with self._database.read() as session:
+            return {JobState(state): count for state, count in session.execute(query)}
+
     def count_open(self) -> int:
         query = sa.select(sa.func.count()).where(Job.state.in_(OPEN_STATES))
         with self._database.read() as session:

@@ -29,6 +29,7 @@ from support.service_state import npy, put_sealed_gram
 ROUTES = {
     "get /healthz",
     "get /readyz",
+    "get /metrics",
     "get /v1",
     "post /v1/datasets",
     "get /v1/datasets",

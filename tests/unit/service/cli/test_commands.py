@@ -84,6 +84,7 @@ def test_every_command_has_help():
         "share",
         "audit",
         "whoami",
+        "doctor",
         "keys",
         "demo",
     ):
