@@ -70,7 +70,7 @@ def estimate_gram(
         itemsize=layout.itemsize,
         outputs=len(manifest.arrays),
         block_bytes=cost.block_bytes(spec, manifest.block_rows, x1.features, layout.dtype),
-        panel_bytes_per_number=cost.panel_bytes_per_number(spec, layout.dtype),
+        panel_bytes_per_number=cost.panel_bytes_per_number(spec, layout.dtype, x1.features),
         panel_cache_bytes=panel_cache_bytes,
         base_bytes=worker_base_bytes,
     )

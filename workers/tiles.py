@@ -215,7 +215,7 @@ class _TileWorker:
                 kernel.panel(flat[start : start + step], block_rows=step)
                 for start in range(0, len(flat), step)
             )
-            per_number = cost.panel_bytes_per_number(kernel.spec, dtype)
+            per_number = cost.panel_bytes_per_number(kernel.spec, dtype, flat.shape[1])
             return PreparedPanel(len(flat), blocks, len(blocks) * step * flat.shape[1] * per_number)
 
         key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)

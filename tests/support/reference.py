@@ -7,7 +7,7 @@ polynomials; the whole chain in mpmath. Slow (milliseconds per pair and layer): 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath as mp
 import numpy as np
@@ -150,6 +150,18 @@ def reference_kernels(
     return {"nngp": nngp, "ntk": ntk}
 
 
+class State(NamedTuple):
+    """Variances of the two inputs, their covariance and their NTK after some layers."""
+
+    q: Number
+    q2: Number
+    c: Number
+    theta: Number
+
+    def plus(self, other: State, factor: Number = 1) -> State:
+        return State(*(a + factor * b for a, b in zip(self, other, strict=True)))
+
+
 def _pair(canonical: dict[str, Any], x: list[Number], y: list[Number]) -> tuple[float, float]:
     layers = list(canonical["layers"])
     inner = [mp.fdot(x, x), mp.fdot(y, y), mp.fdot(x, y)]
@@ -157,22 +169,45 @@ def _pair(canonical: dict[str, Any], x: list[Number], y: list[Number]) -> tuple[
         layers.pop(0)
         size = mp.sqrt(inner[0] * inner[1])
         inner = [mp.sign(inner[0]), mp.sign(inner[1]), inner[2] / size if size else mp.mpf(0)]
-    q, q2, c = (value / len(x) for value in inner)
-    theta = mp.mpf(0)
+    start = State(*(value / len(x) for value in inner), mp.mpf(0))
     standard = canonical["parameterization"] == "standard"
-    fan_in = len(x)
+    end, _ = _through(layers, start, start, len(x), standard, len(x))
+    return float(end.c), float(end.theta)
+
+
+def _through(
+    layers: list[dict[str, Any]],
+    state: State,
+    source: State,
+    fan_in: int,
+    standard: bool,
+    features: int,
+) -> tuple[State, int]:
+    """The state after `layers`; `source` is that of the inputs."""
     for layer in layers:
-        if layer["op"] == "activation":
-            duals = duals_of(layer)
-            q_new, q2_new = duals(q, q, q)[0], duals(q2, q2, q2)[0]
-            c, slope = duals(q, q2, c)
-            theta *= slope
-            q, q2 = q_new, q2_new
-        else:
-            w, b = mp.mpf(layer["w_std"]) ** 2, mp.mpf(layer["b_std"]) ** 2
-            weight = fan_in / w if standard else 1
-            bias = 1 / b if standard and b else 1
-            theta = weight * w * c + bias * b + w * theta
-            q, q2, c = w * q + b, w * q2 + b, w * c + b
-            fan_in = layer.get("width", fan_in)
-    return float(c), float(theta)
+        match layer["op"]:
+            case "activation":
+                duals = duals_of(layer)
+                c, slope = duals(state.q, state.q2, state.c)
+                q, q2 = (duals(v, v, v)[0] for v in (state.q, state.q2))
+                state = State(q, q2, c, slope * state.theta)
+            case "dense":
+                w, b = mp.mpf(layer["w_std"]) ** 2, mp.mpf(layer["b_std"]) ** 2
+                trained = layer.get("trained", "all")
+                weight = (fan_in / w if standard else 1) * (trained in ("all", "weights"))
+                bias = (1 / b if standard and b else 1) * (trained in ("all", "biases"))
+                theta = weight * w * state.c + bias * b + w * state.theta
+                state = State(w * state.q + b, w * state.q2 + b, w * state.c + b, theta)
+                fan_in = layer.get("width", fan_in)
+            case "input_injection":
+                u = mp.mpf(layer["w_std"]) ** 2
+                counted = (features / u if standard else 1) * (layer["trained"] == "all")
+                state = state.plus(source._replace(theta=counted * source.c), u)
+            case "residual":
+                rest = (source, fan_in, standard, features)
+                branch, width = _through(layer["body"], state, *rest)
+                skip, _ = _through(layer["shortcut"], state, *rest)
+                state, fan_in = skip.plus(branch, mp.mpf(layer["scale"]) ** 2), width
+            case other:
+                raise ValueError(f"no reference for {other}")
+    return state, fan_in

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from workers.kernels.errors import InvalidInputsError, KernelRangeError
+from workers.kernels.errors import InvalidInputsError, KernelRangeError, NoFixedPointError
+from workers.kernels.input_ops import embed, split_ops
 from workers.kernels.inputs import Panel, close_limit, correlate, prepare_panel, repair
 from workers.kernels.outputs import OUTPUTS, check_outputs
-from workers.kernels.program import build_program
-from workers.kernels.recursion import BlockResult, evaluate_pairs, mirror
+from workers.kernels.program import build_program, float32_pairs
+from workers.kernels.recursion import BlockResult, FixedPointReport, evaluate_pairs, mirror
 from workers.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ DEFAULT_BLOCK_ROWS = 512
 
 ROW_MULTIPLE = 64
 """Block edges are multiples of this."""
+
+CONVERGED = 1e-12
+"""Change in the last step of a fixed point's iteration that still counts as converged: relative
+for variances, absolute for correlations."""
 
 
 # The same for every kernel, so compiled once per process and shape rather than once per kernel.
@@ -111,10 +117,14 @@ class CompiledKernel:
         A panel may be used with any other panel of the same kernel, dtype and width: tile tasks
         prepare each panel once. Takes about four times the bytes of the padded rows.
         """
+        like = np.zeros((), x.dtype)
+        embedding, _ = split_ops(self.spec.input_ops)
+        if embedding:  # in float64, and kept so: rounding would move rows that nearly coincide
+            x = embed(embedding, x.astype(np.float64))
         padded = np.zeros((block_rows, x.shape[1]), x.dtype)
         padded[: len(x)] = x
         with jax.enable_x64(True):
-            panel: Panel = _prepare(padded, single=self._single(x.dtype))
+            panel: Panel = _prepare(padded, like, single=self._single(like.dtype))
         return panel
 
     def block(
@@ -143,13 +153,13 @@ class CompiledKernel:
             right = left
         else:
             right = x2 if isinstance(x2, Panel) else self.panel(x2, block_rows=block_rows)
-        dtype = np.dtype(left.rows.values.dtype)
+        dtype = np.dtype(left.like.dtype)
         values = self._run(left, right, symmetric, outputs, dtype)
         return {name: value[:n1, :n2] for name, value in values.items()}
 
     def _single(self, dtype: np.dtype[Any]) -> bool:
         """Whether pairs are carried in float32."""
-        return dtype == np.float32 and all(x.dual().float32_pairs for x in self.spec.activations)
+        return dtype == np.float32 and float32_pairs(self.spec)
 
     def _panels(self, x: NDArray[Any], block_rows: int) -> list[Panel]:
         return [
@@ -177,6 +187,38 @@ class CompiledKernel:
             dtype=dtype,
         )
 
+    def convergence(self, x: NDArray[Any]) -> Convergence | None:
+        """How the fixed point of this network converges on all pairs of the rows of `x` (n, d),
+        one block's worth at most; None for a network whose kernel is in closed form.
+
+        Raises InvalidInputsError. Does not raise NoFixedPointError: look at the numbers.
+        """
+        rows = _checked_rows(x, "x")
+        panel = self.panel(rows, block_rows=_round_up(len(rows)))
+        outputs = ("nngp",)
+        with jax.enable_x64(True):
+            result = self._block(panel, panel, True, outputs, rows.dtype)
+        return None if result.fixed_point is None else Convergence.of(result.fixed_point)
+
+    def _block(
+        self,
+        left: Panel,
+        right: Panel,
+        symmetric: bool,
+        outputs: tuple[str, ...],
+        dtype: np.dtype[Any],
+    ) -> BlockResult:
+        """Call with 64-bit types enabled."""
+        result: BlockResult = self._evaluate(
+            input_correlation(left, right, symmetric=symmetric),
+            left.length,
+            right.length,
+            features=left.unit.shape[1],
+            outputs=outputs,
+            dtype=dtype.name,
+        )
+        return result
+
     def _run(
         self,
         left: Panel,
@@ -186,18 +228,13 @@ class CompiledKernel:
         dtype: np.dtype[Any],
     ) -> dict[str, NDArray[Any]]:
         with jax.enable_x64(True):
-            result = self._evaluate(
-                input_correlation(left, right, symmetric=symmetric),
-                left.length,
-                right.length,
-                features=left.unit.shape[1],
-                outputs=outputs,
-                dtype=dtype.name,
-            )
+            result = self._block(left, right, symmetric, outputs, dtype)
             values = {
                 name: _mirror(value) if symmetric else value
                 for name, value in result.outputs.items()
             }
+        if result.fixed_point is not None:
+            _check_fixed_point(Convergence.of(result.fixed_point))
         largest = float(result.largest)
         if not largest <= np.finfo(dtype).max:
             raise KernelRangeError(
@@ -206,6 +243,65 @@ class CompiledKernel:
                 largest=repr(largest),
             )
         return {name: np.asarray(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How the fixed point of an equilibrium network converged.
+
+    `contraction`: largest factor by which the body multiplies an NTK; the NTK exists below 1.
+    `variance_change` and `correlation_change`: what still moved in the last step, relative and
+    absolute. Steps are those of the slowest row or pair.
+    """
+
+    contraction: float
+    variance_steps: int
+    variance_change: float
+    correlation_steps: int
+    correlation_change: float
+
+    @classmethod
+    def of(cls, report: FixedPointReport) -> Convergence:
+        return cls(
+            contraction=float(report.rows.contraction),
+            variance_steps=int(report.rows.iterations),
+            variance_change=float(report.rows.change),
+            correlation_steps=int(report.pairs.iterations),
+            correlation_change=float(report.pairs.change),
+        )
+
+    @property
+    def converged(self) -> bool:
+        return (
+            self.contraction < 1
+            and self.variance_change <= CONVERGED
+            and self.correlation_change <= CONVERGED
+        )
+
+
+def _check_fixed_point(convergence: Convergence) -> None:
+    """Raise NoFixedPointError unless the fixed point, and with it the NTK, exists."""
+    if convergence.converged:
+        return
+    if not convergence.variance_change <= CONVERGED:
+        what = (
+            f"the variances still change by a relative {convergence.variance_change:.2g} after "
+            f"{convergence.variance_steps} layers"
+        )
+    elif not convergence.contraction < 1:
+        what = (
+            f"its body multiplies gradients by {convergence.contraction:.4g}, which must be below 1"
+        )
+    else:
+        what = (
+            f"the correlations still change by {convergence.correlation_change:.2g} after "
+            f"{convergence.correlation_steps} steps"
+        )
+    raise NoFixedPointError(
+        f"This equilibrium network has no fixed point on these rows: {what}.",
+        advice="Use a smaller w_std in the body of the fixed point.",
+        **asdict(convergence),
+    )
 
 
 def _round_up(rows: int) -> int:

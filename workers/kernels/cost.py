@@ -7,9 +7,23 @@ there are any, replace it.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+from workers.kernels.duals.base import ActivationModel
+from workers.kernels.input_ops import embedded_features
+from workers.kernels.layers import (
+    AnyLayer,
+    Dense,
+    FixedPoint,
+    InputInjection,
+    Residual,
+    inner_layers,
+    walk,
+)
+from workers.kernels.program import LARGEST_SINGLE_CONTRACTION, float32_pairs
 from workers.kernels.spec import KernelSpec
+from workers.kernels.structure import simple_body
 
 DType = Literal["float32", "float64"]
 
@@ -25,8 +39,26 @@ BLOCK_NANOSECONDS_PER_PAIR = {"float32": 7.0, "float64": 12.0}
 INPUT_FLOPS = 24.0
 """Per entry: correlation from inner product, test for closeness, output scaling."""
 
-AFFINE_FLOPS = 8.0
+AFFINE_FLOPS = 16.0
 """Per entry and layer with a bias: rotation of the normalised covariance."""
+
+INJECTION_FLOPS = 50.0
+"""Per entry and layer with an injection: one more part, and rho of either sign."""
+
+RESIDUAL_FLOPS = 60.0
+"""Per entry and residual block, beside its layers: the sum of two paths of either sign."""
+
+EQUILIBRIUM_FLOPS = {"float32": 110.0, "float64": 240.0}
+"""Per entry of an equilibrium network in closed form: an angle and two series."""
+
+NEWTON_FLOPS = 40.0
+"""Per entry and Newton step of an equilibrium network whose series would be too long."""
+
+NEWTON_STEPS = 25
+"""Newton steps of such a network (sigma_w^2 = 0.99)."""
+
+FIXED_POINT_STEPS = 8
+"""Newton steps of a fixed point that is iterated."""
 
 COMPUTE_BUFFERS = 8
 """Block-sized arrays alive at once in the compiled block (state, its successor, outputs)."""
@@ -34,28 +66,53 @@ COMPUTE_BUFFERS = 8
 ROW_BUFFERS = 6
 """Row-panel-sized arrays per side: rows, scaled rows, float64 copies."""
 
+LAYER_ROW_NUMBERS = 6
+"""float64 numbers per row and layer: deviations and unit vectors, and their stacked copies."""
+
 
 def computed_in_float64(spec: KernelSpec, dtype: DType) -> bool:
     """Whether pairs are carried in float64: float64 results, or an activation that needs it."""
-    return dtype == "float64" or not all(x.dual().float32_pairs for x in spec.activations)
+    return dtype == "float64" or not float32_pairs(spec)
 
 
-def panel_bytes_per_number(spec: KernelSpec, dtype: DType) -> int:
-    """Bytes that a prepared panel keeps per number of its rows: the rows as given, scaled to
-    unit norm, and centred (inputs.Panel)."""
-    return (4 if dtype == "float32" else 8) + 2 * (8 if computed_in_float64(spec, dtype) else 4)
+def panel_bytes_per_number(spec: KernelSpec, dtype: DType, features: int) -> int:
+    """Bytes that a prepared panel keeps per number of its rows, which hold `features` numbers:
+    the rows as given (or embedded, then in float64), scaled to unit norm, and centred
+    (inputs.Panel)."""
+    embedded = embedded_features(spec.input_ops, features)
+    held = 8 if embedded != features or dtype == "float64" else 4
+    working = 8 if computed_in_float64(spec, dtype) else 4
+    return math.ceil(embedded * (held + 2 * working) / features)
 
 
-def pair_flops(spec: KernelSpec) -> float:
+def pair_flops(spec: KernelSpec, precision: DType = "float32") -> float:
     """Pointwise operations per entry, the inner product not included."""
-    activations = sum(x.dual().flops_per_pair + 3.0 for x in spec.activations)
-    biased = sum(1 for layer in spec.dense_layers if layer.b_std > 0)
-    return INPUT_FLOPS + activations + AFFINE_FLOPS * biased
+    return INPUT_FLOPS + sum(_layer_flops(layer, precision) for layer in spec.layers)
+
+
+def _layer_flops(layer: AnyLayer, precision: DType) -> float:
+    if isinstance(layer, ActivationModel):
+        return layer.dual().flops_per_pair + 3.0
+    if isinstance(layer, Dense):
+        return AFFINE_FLOPS if layer.b_std > 0 else 0.0
+    if isinstance(layer, InputInjection):
+        return INJECTION_FLOPS
+    inner = sum(_layer_flops(part, precision) for part in inner_layers(layer))
+    if isinstance(layer, Residual):
+        return RESIDUAL_FLOPS + inner
+    if isinstance(layer, FixedPoint):
+        simple = simple_body(layer)
+        if simple is None:
+            return 2 * FIXED_POINT_STEPS * inner  # each step takes the body and its slope
+        if simple.contraction > LARGEST_SINGLE_CONTRACTION:
+            return NEWTON_FLOPS * NEWTON_STEPS
+        return EQUILIBRIUM_FLOPS[precision]
+    return 0.0
 
 
 def flops_per_pair(spec: KernelSpec, features: int) -> float:
     """Arithmetic operations per entry of the Gram matrix for inputs of `features` numbers."""
-    return 2.0 * features + pair_flops(spec)
+    return 2.0 * embedded_features(spec.input_ops, features) + pair_flops(spec)
 
 
 def nanoseconds_per_pair(spec: KernelSpec, features: int, dtype: DType) -> float:
@@ -63,8 +120,8 @@ def nanoseconds_per_pair(spec: KernelSpec, features: int, dtype: DType) -> float
     precision: DType = "float64" if computed_in_float64(spec, dtype) else "float32"
     return (
         BLOCK_NANOSECONDS_PER_PAIR[precision]
-        + 2.0 * features * GEMM_NANOSECONDS_PER_FLOP[precision]
-        + pair_flops(spec) * EPILOGUE_NANOSECONDS_PER_FLOP[precision]
+        + 2.0 * embedded_features(spec.input_ops, features) * GEMM_NANOSECONDS_PER_FLOP[precision]
+        + pair_flops(spec, precision) * EPILOGUE_NANOSECONDS_PER_FLOP[precision]
     )
 
 
@@ -72,5 +129,6 @@ def block_bytes(spec: KernelSpec, block_rows: int, features: int, dtype: DType) 
     """Upper bound on the temporaries of one compute block, bytes; inputs and outputs included."""
     itemsize = 8 if computed_in_float64(spec, dtype) else 4
     block = block_rows * block_rows * (COMPUTE_BUFFERS * itemsize)
-    rows = 2 * block_rows * features * 8 * ROW_BUFFERS
-    return block + rows
+    rows = 2 * block_rows * embedded_features(spec.input_ops, features) * 8 * ROW_BUFFERS
+    layers = 2 * block_rows * sum(1 for _ in walk(spec.layers)) * 8 * LAYER_ROW_NUMBERS
+    return block + rows + layers

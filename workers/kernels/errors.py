@@ -21,3 +21,12 @@ class KernelRangeError(GramianError):
     """The kernel's values exceed the range of the output dtype: never returned as Inf."""
 
     kind = "kernel-out-of-range"
+
+
+class NoFixedPointError(GramianError):
+    """An equilibrium network whose state, or whose NTK, does not converge on these inputs.
+
+    `details`: how far the iteration came (see `FixedPointReport`).
+    """
+
+    kind = "no-fixed-point"

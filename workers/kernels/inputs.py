@@ -47,10 +47,14 @@ class Panel(NamedTuple):
     centered: jax.Array  # (n, d): unit - mean
     mean: jax.Array  # (d,): mean of the non-zero unit rows
     spread: jax.Array  # (): largest |unit - mean|^2 of a non-zero row
+    like: jax.Array  # (): its dtype is that of the results
 
 
-def prepare_panel(x: jax.Array, *, single: bool) -> Panel:
-    """Panel of the rows of `x` (n, d), for pairs in float32 (`single`) or float64."""
+def prepare_panel(x: jax.Array, like: jax.Array | None = None, *, single: bool) -> Panel:
+    """Panel of the rows of `x` (n, d), for pairs in float32 (`single`) or float64.
+
+    Results have the dtype of `like`, or of `x` without it.
+    """
     import jax.numpy as jnp
 
     if x.dtype == jnp.float64:
@@ -74,6 +78,7 @@ def prepare_panel(x: jax.Array, *, single: bool) -> Panel:
         centered=centered,
         mean=mean,
         spread=jnp.max(jnp.where(live, squares, 0)),
+        like=jnp.zeros((), x.dtype) if like is None else like,
     )
 
 

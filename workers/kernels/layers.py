@@ -15,6 +15,7 @@ from pydantic import (
 
 from workers.kernels.duals import Activation
 from workers.kernels.duals.base import ActivationModel, CatalogueModel
+from workers.kernels.input_ops import FourierFeatures, InputOp, Normalize, Rescale
 
 MAX_WIDTH = 2**40
 """Largest width of a dense layer (units), beyond which fan-in times kernel loses meaning."""
@@ -71,17 +72,22 @@ class Dense(CatalogueModel):
         return _leave_out(handler(self), trained="all")
 
 
-class Normalize(CatalogueModel):
-    """Scale every input row to unit Euclidean norm (`unit`), or leave it (`none`).
+class InputInjection(CatalogueModel):
+    """Add a linear map of the network's input: K -> K + w_std^2 <x, y>/d.
 
-    Zero rows stay zero. Input ops come before all other layers.
+    Its weights are its own: of no other injection. It keeps a Gaussian state Gaussian.
     """
 
-    summary: ClassVar[str] = "input rows scaled to unit Euclidean norm"
-    source: ClassVar[str] = "x -> x/|x|"
+    summary: ClassVar[str] = "h + w_std U x/sqrt(d): K and NTK gain w_std^2 <x, y>/d"
+    source: ClassVar[str] = "Feng & Kolter 2020, theorem 1, eqs. 2-6"
 
-    op: Literal["normalize"]
-    kind: Literal["unit", "none"] = "unit"
+    op: Literal["input_injection"]
+    w_std: float = Field(default=1.0, gt=0, strict=True, description="Weight deviation.")
+    trained: Literal["all", "none"] = "all"
+
+    @property
+    def trains_weights(self) -> bool:
+        return self.trained == "all"
 
 
 class Residual(CatalogueModel):
@@ -103,23 +109,57 @@ class Residual(CatalogueModel):
     scale: float = Field(default=1.0, gt=0, strict=True, description="Factor of the branch.")
 
 
-OPS: tuple[type[CatalogueModel], ...] = (Normalize, Dense, Residual)
+class FixedPoint(CatalogueModel):
+    """The state h = body(h) of an equilibrium network: infinitely many layers, weights tied or not.
+
+    The first layer after the input ops (a contraction forgets where it starts), and its body
+    needs an `input_injection`, or the state would not depend on the inputs. For one ReLU-like
+    activation and one dense layer the kernel is exact, by Newton's method on 1 - rho; other
+    bodies are iterated until nothing moves.
+    """
+
+    summary: ClassVar[str] = "equilibrium network: the fixed point of its body (DEQ-NTK)"
+    source: ClassVar[str] = "Feng & Kolter 2020, theorem 2, eqs. 7-9"
+
+    op: Literal["fixed_point"]
+    body: tuple[Layer, ...] = Field(max_length=MAX_LAYERS, json_schema_extra={"minItems": 1})
+
+
+OPS: tuple[type[CatalogueModel], ...] = (
+    Normalize,
+    Rescale,
+    FourierFeatures,
+    Dense,
+    InputInjection,
+    Residual,
+    FixedPoint,
+)
 """Ops other than activations, in the order of the catalogue."""
 
-InputOp = Normalize
-"""Ops that act on the inputs, before every layer with weights."""
+Layer = Annotated[
+    Normalize
+    | Rescale
+    | FourierFeatures
+    | Dense
+    | InputInjection
+    | Residual
+    | FixedPoint
+    | Activation,
+    Field(discriminator="op"),
+]
 
-Layer = Annotated[Normalize | Dense | Residual | Activation, Field(discriminator="op")]
-
-AnyLayer = Normalize | Dense | Residual | ActivationModel
+AnyLayer = InputOp | Dense | InputInjection | Residual | FixedPoint | ActivationModel
 """The members of `Layer`, for annotations."""
 
-Residual.model_rebuild()
+for _combinator in (Residual, FixedPoint):
+    _combinator.model_rebuild()
 
 
 def inner_layers(layer: AnyLayer) -> tuple[AnyLayer, ...]:
     """The layers inside a combinator; none for any other layer."""
-    return (*layer.body, *layer.shortcut) if isinstance(layer, Residual) else ()
+    if isinstance(layer, Residual):
+        return (*layer.body, *layer.shortcut)
+    return layer.body if isinstance(layer, FixedPoint) else ()
 
 
 def walk(layers: Iterable[AnyLayer]) -> Iterator[AnyLayer]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from workers.kernels.errors import InvalidKernelError
+from workers.kernels.layers import AnyLayer, Dense, InputInjection, walk
 from workers.kernels.spec import KernelSpec
 
 OUTPUTS = ("nngp", "ntk")
+
+
+def _trained(layer: AnyLayer) -> bool:
+    if isinstance(layer, Dense):
+        return layer.trains_weights or layer.trains_biases
+    return isinstance(layer, InputInjection) and layer.trains_weights
 
 
 def check_outputs(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
@@ -16,7 +23,7 @@ def check_outputs(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
     """
     if "ntk" not in outputs:
         return
-    if not any(x.trains_weights or x.trains_biases for x in spec.dense_layers):
+    if not any(_trained(layer) for layer in walk(spec.layers)):
         raise InvalidKernelError(
             "No layer of this network is trained, so its NTK is 0.",
             advice='Ask for the NNGP only ("outputs": ["nngp"]), or set "trained" on a layer.',

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from workers.kernels.duals import Activation
 from workers.kernels.duals.base import CatalogueModel
 from workers.kernels.errors import InvalidKernelError
-from workers.kernels.layers import MAX_LAYERS, MAX_WIDTH, Dense, Normalize
+from workers.kernels.input_ops import Normalize
+from workers.kernels.layers import MAX_LAYERS, MAX_WIDTH, Dense, Trained
 from workers.kernels.spec import KernelSpec, invalid_kernel
 from workers.kernels.structure import Parameterization
 
@@ -29,21 +30,39 @@ ActivationOrName = Annotated[
 ]
 
 
-class FullyConnectedModel(CatalogueModel):
-    """`depth` hidden layers of one activation and one (w_std, b_std), then the readout.
+def relu() -> Activation:
+    """The activation of a preset that names none."""
+    return TypeAdapter(Activation).validate_python({"fn": "relu"})
 
-    `outputs`: what to compute when a request does not say.
+
+class PresetModel(CatalogueModel):
+    """Base of presets. `outputs`: what to compute when a request does not say."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("ntk",)
+
+    def expand(self) -> KernelSpec:
+        """The network in layers. Raises pydantic's ValidationError where it is not one."""
+        raise NotImplementedError
+
+
+Deviation = Annotated[float, Field(gt=0, strict=True)]
+BiasDeviation = Annotated[float, Field(ge=0, strict=True)]
+
+
+class FullyConnectedModel(PresetModel):
+    """`depth` hidden layers of one activation, then the readout.
+
+    `w_std`, `b_std` and `trained` are shared by the `depth + 1` affine layers, or lists with one
+    value per layer, readout last. `trained`: "last" means the readout only.
     """
-
-    outputs: ClassVar[tuple[str, ...]]
 
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH, strict=True, description="Hidden layers.")
     activation: ActivationOrName = Field(
-        default_factory=lambda: TypeAdapter(Activation).validate_python({"fn": "relu"}),
+        default_factory=relu,
         description="Name, or object with parameters such as {'fn': 'leaky_relu', 'slope': 0.1}.",
     )
-    w_std: float = Field(default=math.sqrt(2), gt=0, strict=True)
-    b_std: float = Field(default=0.0, ge=0, strict=True)
+    w_std: Deviation | tuple[Deviation, ...] = math.sqrt(2)
+    b_std: BiasDeviation | tuple[BiasDeviation, ...] = 0.0
     normalize: Literal["none", "unit"] = "none"
     parameterization: Parameterization = "ntk"
     width: int | None = Field(
@@ -53,15 +72,48 @@ class FullyConnectedModel(CatalogueModel):
         strict=True,
         description="Units per hidden layer; for the standard parameterization only.",
     )
+    trained: Literal["all", "last"] | tuple[Trained, ...] = "all"
+
+    @model_validator(mode="after")
+    def _one_per_layer(self) -> FullyConnectedModel:
+        for name in ("w_std", "b_std", "trained"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.depth + 1:
+                raise ValueError(
+                    f"{name} lists {len(value)} values for {self.depth + 1} affine layers (hidden "
+                    "layers and readout); give one value, or one per layer"
+                )
+        return self
 
     def expand(self) -> KernelSpec:
-        hidden = Dense(op="dense", w_std=self.w_std, b_std=self.b_std, width=self.width)
-        readout = Dense(op="dense", w_std=self.w_std, b_std=self.b_std)
+        count = self.depth + 1
+        w_std, b_std = _per_layer(self.w_std, count), _per_layer(self.b_std, count)
+        layers: list[Any] = []
+        for index in range(count):
+            hidden = index < self.depth
+            layers.append(
+                Dense(
+                    op="dense",
+                    w_std=w_std[index],
+                    b_std=b_std[index],
+                    width=self.width if hidden else None,
+                    trained=self._trained()[index],
+                )
+            )
+            layers += [self.activation] * hidden
         normalize = (Normalize(op="normalize"),) if self.normalize == "unit" else ()
-        body = (hidden, self.activation) * self.depth
-        return KernelSpec(
-            layers=(*normalize, *body, readout), parameterization=self.parameterization
-        )
+        return KernelSpec(layers=(*normalize, *layers), parameterization=self.parameterization)
+
+    def _trained(self) -> tuple[Trained, ...]:
+        everything: tuple[Trained, ...] = ("all",)
+        if self.trained == "last":
+            nothing: tuple[Trained, ...] = ("none",)
+            return nothing * self.depth + everything
+        return everything * (self.depth + 1) if self.trained == "all" else self.trained
+
+
+def _per_layer(value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
 
 
 class FullyConnected(FullyConnectedModel):
@@ -69,7 +121,6 @@ class FullyConnected(FullyConnectedModel):
 
     summary: ClassVar[str] = "fully connected network: `depth` hidden layers and a readout (NTK)"
     source: ClassVar[str] = "Jacot et al. 2018, theorem 1"
-    outputs: ClassVar[tuple[str, ...]] = ("ntk",)
 
     preset: Literal["fc"]
 
@@ -84,23 +135,22 @@ class NngpFullyConnected(FullyConnectedModel):
     preset: Literal["nngp-fc"]
 
 
-Preset = Annotated[FullyConnected | NngpFullyConnected, Field(discriminator="preset")]
+def presets() -> dict[str, type[PresetModel]]:
+    """Every preset by name, in the order of the catalogue."""
+    from workers.kernels.paper_presets import PAPER_PRESETS
 
-PRESETS: dict[str, type[FullyConnectedModel]] = {
-    "fc": FullyConnected,
-    "nngp-fc": NngpFullyConnected,
-}
-"""The members of `Preset` by name, in the order of the catalogue."""
+    return {"fc": FullyConnected, "nngp-fc": NngpFullyConnected, **PAPER_PRESETS}
 
 
-def preset_model(name: object) -> type[FullyConnectedModel]:
+def preset_model(name: object) -> type[PresetModel]:
     """The parameters of the preset called `name`. Raises InvalidKernelError if there is none."""
-    if not isinstance(name, str) or name not in PRESETS:
+    known = presets()
+    if not isinstance(name, str) or name not in known:
         raise InvalidKernelError(
             f"There is no kernel preset {str(name)[:64]!r}.",
-            advice=f"Presets: {', '.join(PRESETS)}. Or list the network's layers.",
+            advice=f"Presets: {', '.join(known)}. Or list the network's layers.",
         )
-    return PRESETS[name]
+    return known[name]
 
 
 def expand_preset(source: dict[str, Any]) -> KernelSpec:
@@ -124,7 +174,7 @@ def default_outputs(source: str | dict[str, Any] | KernelSpec) -> tuple[str, ...
     return ("ntk",)
 
 
-def _parse_preset(source: dict[str, Any]) -> FullyConnectedModel:
+def _parse_preset(source: dict[str, Any]) -> PresetModel:
     model = preset_model(source.get("preset"))
     try:
         return model.model_validate(source)

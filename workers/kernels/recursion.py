@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.kernels.affine import AffineSide, Scales, affine_pairs
-from workers.kernels.duals.base import Correlation, DualPair
+from workers.kernels.duals.base import Correlation
 from workers.kernels.inputs import unfold
-from workers.kernels.rows import LayerRows, RowStates, row_states
+from workers.kernels.rows import RowReport, RowStates, row_states
+from workers.kernels.walk_pairs import PairReport, PairWalker
 
 if TYPE_CHECKING:
     import jax
 
-    from workers.kernels.duals.base import Degree
-    from workers.kernels.program import Program, Segment
+    from workers.kernels.program import Program
 
 PANEL_ROWS = 64
 """Rows of a block that the recursion takes at a time, so that its state stays in cache."""
 
-UNROLL = 2
-"""Layers per loop step: the state then alternates between two buffers instead of being copied."""
+
+class FixedPointReport(NamedTuple):
+    """How the fixed point of an equilibrium network converged, over all pairs of a block."""
+
+    rows: RowReport
+    pairs: PairReport
 
 
 class BlockResult(NamedTuple):
-    """Outputs of one block, and the largest diagonal entry met (Inf or NaN: out of range)."""
+    """Outputs of one block, and the largest diagonal entry met (Inf or NaN: out of range).
+
+    `fixed_point` is None for networks without one that is iterated.
+    """
 
     outputs: dict[str, jax.Array]  # (n1, n2) each
     largest: jax.Array  # () float64
+    fixed_point: FixedPointReport | None = None
 
 
 def evaluate_pairs(
@@ -46,11 +53,14 @@ def evaluate_pairs(
     """
     import jax.numpy as jnp
 
-    rows1 = row_states(program, length1, features)
-    rows2 = row_states(program, length2, features)
-    values = _panelwise(program, folded, rows1, rows2, outputs, jnp.dtype(dtype))
+    rows1, report1 = row_states(program, length1, features)
+    rows2, report2 = row_states(program, length2, features)
+    values, pairs = _panelwise(program, folded, rows1, rows2, outputs, jnp.dtype(dtype))
     largest = jnp.maximum(_largest(rows1, outputs), _largest(rows2, outputs))
-    return BlockResult(values, largest)
+    if report1 is None or report2 is None or pairs is None:
+        return BlockResult(values, largest)
+    rows = RowReport(*(jnp.maximum(a, b) for a, b in zip(report1, report2, strict=True)))
+    return BlockResult(values, largest, FixedPointReport(rows, pairs))
 
 
 def _largest(rows: RowStates, outputs: tuple[str, ...]) -> jax.Array:
@@ -75,6 +85,9 @@ def mirror(values: jax.Array) -> jax.Array:
     return jnp.where(row <= column, values, values.T)
 
 
+PanelResult = tuple[dict[str, "jax.Array"], "PairReport | None"]
+
+
 def _panelwise(
     program: Program,
     folded: jax.Array,
@@ -82,8 +95,9 @@ def _panelwise(
     rows2: RowStates,
     outputs: tuple[str, ...],
     dtype: jax.typing.DTypeLike,
-) -> dict[str, jax.Array]:
+) -> PanelResult:
     """Run the recursion over panels of PANEL_ROWS rows (all at once if they do not divide)."""
+    import jax.numpy as jnp
     from jax import lax, tree
 
     n1, n2 = folded.shape
@@ -97,13 +111,14 @@ def _panelwise(
         parts = value.reshape(*value.shape[:-1], panels, PANEL_ROWS)
         return parts.transpose(parts.ndim - 2, *range(parts.ndim - 2), parts.ndim - 1)
 
-    def one(item: tuple[jax.Array, RowStates]) -> dict[str, jax.Array]:
+    def one(item: tuple[jax.Array, RowStates]) -> PanelResult:
         part, left = item
         return _recursion(program, part, left, right, outputs, dtype)
 
     left = tree.map(split, _cast(rows1, pair_dtype))
-    parts = lax.map(one, (folded.reshape(panels, PANEL_ROWS, n2), left))
-    return {name: value.reshape(n1, n2) for name, value in parts.items()}
+    parts, report = lax.map(one, (folded.reshape(panels, PANEL_ROWS, n2), left))
+    values = {name: value.reshape(n1, n2) for name, value in parts.items()}
+    return values, None if report is None else tree.map(jnp.max, report)
 
 
 def _cast(rows: RowStates, dtype: jax.typing.DTypeLike) -> RowStates:
@@ -120,86 +135,21 @@ def _recursion(
     rows2: RowStates,
     outputs: tuple[str, ...],
     dtype: jax.typing.DTypeLike,
-) -> dict[str, jax.Array]:
+) -> PanelResult:
     import jax.numpy as jnp
 
     w, rho = unfold(folded)
-    degree: Degree = "single" if w.dtype == jnp.float32 else "double"
-    start = DualPair(Correlation(jnp.sqrt(w), rho), None)
-    scales = (
-        Scales(program.first.weight_scale, program.first.bias_scale)
-        if program.first.scaled
-        else None
-    )
+    source = Correlation(jnp.sqrt(w), rho)
+    walker = PairWalker(source, scaled=program.scaled)
+    forms = tuple(unit.form for unit in program.units)
+    numbers: tuple[Any, ...] = tuple(unit.numbers for unit in program.units)
     ntk = jnp.zeros_like(w) if "ntk" in outputs else None
-    correlation, ntk = affine_pairs(start, ntk, _sides(rows1.first, rows2.first), scales)
-    for segment, layers1, layers2 in zip(
-        program.segments, rows1.segments, rows2.segments, strict=True
-    ):
-        correlation, ntk = _segment(segment, correlation, ntk, layers1, layers2, degree)
+    correlation, ntk = walker.units(forms, numbers, rows1.units, rows2.units, (source, ntk))
     values = {"nngp": correlation.signed()}
     if ntk is not None:
         values["ntk"] = ntk
-    return {
+    scaled = {
         name: (rows1.deviation[:, None] * values[name] * rows2.deviation).astype(dtype)
         for name in outputs
     }
-
-
-def _segment(
-    segment: Segment,
-    correlation: Correlation,
-    ntk: jax.Array | None,
-    layers1: LayerRows,
-    layers2: LayerRows,
-    degree: Degree,
-) -> tuple[Correlation, jax.Array | None]:
-    """All layers of a segment: the first on its own (it may settle the sign of rho, which
-    changes the form of the state), the others in a loop."""
-    import jax.numpy as jnp
-    from jax import lax, tree
-
-    scales = (
-        Scales(
-            jnp.array([x.weight_scale for x in segment.affines], correlation.w.dtype),
-            jnp.array([x.bias_scale for x in segment.affines], correlation.w.dtype),
-        )
-        if segment.scaled
-        else None
-    )
-
-    def layer(
-        correlation: Correlation,
-        ntk: jax.Array | None,
-        item: tuple[LayerRows, LayerRows, Scales | None],
-    ) -> tuple[Correlation, jax.Array | None]:
-        rows1, rows2, scales = item
-        s1 = None if rows1.deviation is None else rows1.deviation[:, None]
-        s2 = None if rows2.deviation is None else rows2.deviation[None, :]
-        dual = segment.dual.pair(correlation, s1, s2, degree=degree)
-        return affine_pairs(dual, ntk, _sides(rows1, rows2), scales)
-
-    items = (layers1, layers2, scales)
-    correlation, ntk = layer(correlation, ntk, tree.map(lambda value: value[0], items))
-    count = len(segment.affines) - 1
-    if count == 0:
-        return correlation, ntk
-
-    def step(
-        carry: tuple[Correlation, jax.Array | None],
-        item: tuple[LayerRows, LayerRows, Scales | None],
-    ) -> tuple[tuple[Correlation, jax.Array | None], None]:
-        return layer(*carry, item), None
-
-    rest = tree.map(lambda value: value[1:], items)
-    (correlation, ntk), _ = lax.scan(step, (correlation, ntk), rest, length=count, unroll=UNROLL)
-    return correlation, ntk
-
-
-def _sides(rows1: LayerRows, rows2: LayerRows) -> tuple[AffineSide, AffineSide] | None:
-    if rows1.weight is None or rows1.bias is None or rows2.weight is None or rows2.bias is None:
-        return None
-    return (
-        AffineSide(rows1.weight[:, None], rows1.bias[:, None]),
-        AffineSide(rows2.weight[None, :], rows2.bias[None, :]),
-    )
+    return scaled, walker.report

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from workers.kernels.duals import ACTIVATIONS
 from workers.kernels.duals.base import CatalogueModel
 from workers.kernels.layers import MAX_LAYERS, MAX_NESTING, OPS
-from workers.kernels.presets import PRESETS, preset_model
+from workers.kernels.presets import preset_model, presets
 from workers.kernels.spec import KernelSpec
 
 
@@ -31,7 +31,7 @@ def catalogue() -> dict[str, Any]:
             }
         ],
         "activations": [_entry(_tag(fn, "fn"), fn) for fn in ACTIVATIONS],
-        "presets": [preset_entry(name) for name in PRESETS],
+        "presets": [preset_entry(name) for name in presets()],
         "limits": {"max_layers": MAX_LAYERS, "max_nesting": MAX_NESTING},
         "schema": KernelSpec.model_json_schema(),
     }

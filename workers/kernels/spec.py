@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from workers.kernels.duals.base import ActivationModel, StrictModel
 from workers.kernels.errors import InvalidKernelError
-from workers.kernels.layers import MAX_LAYERS, Dense, Layer, Normalize, walk
+from workers.kernels.input_ops import InputOp, does_nothing
+from workers.kernels.layers import MAX_LAYERS, Dense, Layer, walk
 from workers.kernels.structure import Parameterization, check_size, check_structure
 
 MAX_PROBLEMS_SHOWN = 5
@@ -50,7 +51,7 @@ class KernelSpec(StrictModel):
     def canonical(self) -> dict[str, Any]:
         """The spec as JSON-serialisable data with every default filled in.
 
-        Layers that do nothing (`normalize` of kind `none`) are left out, so that two spellings
+        Input ops that do nothing (`normalize` of kind `none`) are left out, so that two spellings
         of one network have one canonical form. `parse_kernel(spec.canonical()) == spec` up to
         such layers.
         """
@@ -58,7 +59,7 @@ class KernelSpec(StrictModel):
             "layers": [
                 layer.model_dump(mode="json", exclude_none=True)
                 for layer in self.layers
-                if not (isinstance(layer, Normalize) and layer.kind == "none")
+                if not does_nothing(layer)
             ],
             "parameterization": self.parameterization,
         }
@@ -70,10 +71,9 @@ class KernelSpec(StrictModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
-    def normalized_inputs(self) -> bool:
-        """Whether input rows are scaled to unit norm first."""
-        first = self.layers[0]
-        return isinstance(first, Normalize) and first.kind == "unit"
+    def input_ops(self) -> tuple[InputOp, ...]:
+        """What happens to the inputs before the first layer with weights."""
+        return tuple(x for x in self.layers if isinstance(x, InputOp) and not does_nothing(x))
 
     @property
     def dense_layers(self) -> tuple[Dense, ...]:

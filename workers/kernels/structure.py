@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from workers.kernels.duals.base import ActivationModel
+from workers.kernels.duals.relu_like import ReluLikeDual
+from workers.kernels.input_ops import InputOp
 from workers.kernels.layers import (
     MAX_LAYERS,
     MAX_NESTING,
     AnyLayer,
     Dense,
-    InputOp,
+    FixedPoint,
+    InputInjection,
     Residual,
+    inner_layers,
     walk,
 )
 
@@ -40,6 +44,10 @@ class Signal:
     after: str = ""
 
 
+START = Signal(gaussian=False, independent=False)
+"""The inputs themselves."""
+
+
 def check_structure(layers: Sequence[AnyLayer], parameterization: Parameterization) -> None:
     """Raise ValueError with advice unless these layers are a network with an exact kernel.
 
@@ -49,14 +57,14 @@ def check_structure(layers: Sequence[AnyLayer], parameterization: Parameterizati
     if not layers:
         raise ValueError('a network needs at least its readout: {"op": "dense"}')
     start = next((i for i, x in enumerate(layers) if not isinstance(x, InputOp)), len(layers))
-    if start == len(layers) or not isinstance(layers[start], Dense):
+    if start == len(layers) or not isinstance(layers[start], Dense | FixedPoint):
         raise ValueError(
-            "the network must start with a dense layer (after an optional normalize): "
+            "the network must start with a dense layer or a fixed point (after its input ops): "
             "activations act on Gaussian pre-activations, which a dense layer makes; "
             'insert {"op": "dense"} first'
         )
     check_widths(layers, parameterization)
-    end = _follow(layers[start:], Signal(gaussian=False, independent=False), "layers", start)
+    end = _follow(layers[start:], START, "layers", start)
     if not end.gaussian:
         raise ValueError(
             'the network must end with its readout: append {"op": "dense"} after the last layer'
@@ -84,6 +92,10 @@ def _after(layer: AnyLayer, signal: Signal, where: str) -> Signal:
         return replace(signal, gaussian=False, after="an activation")
     if isinstance(layer, Residual):
         return _after_residual(layer, signal, where)
+    if isinstance(layer, FixedPoint):
+        return _after_fixed_point(layer, signal, where)
+    if isinstance(layer, InputInjection):
+        return signal
     return Signal(gaussian=True, independent=True, width=layer.width)
 
 
@@ -111,8 +123,69 @@ def _after_residual(layer: Residual, signal: Signal, where: str) -> Signal:
     )
 
 
+def _after_fixed_point(layer: FixedPoint, signal: Signal, where: str) -> Signal:
+    """The fixed point depends on the inputs through its injection only."""
+    if signal != START:
+        raise ValueError(
+            f"{where} is a fixed point, which forgets what comes before it; make it the first "
+            "layer after the input ops"
+        )
+    if not layer.body:
+        raise ValueError(f"{where} has an empty body")
+    start = Signal(gaussian=True, independent=False)
+    end = _follow(layer.body, start, f"{where}.body")
+    if not (end.gaussian and end.independent):
+        raise ValueError(f"{where}.body must end with a dense layer or an input_injection after it")
+    if not any(isinstance(x, InputInjection) for x in layer.body):
+        raise ValueError(
+            f"{where}.body has no input_injection, so its fixed point would not depend on the "
+            'inputs; append {"op": "input_injection"}'
+        )
+    unit = simple_body(layer)
+    if unit is not None and unit.contraction >= 1:
+        raise ValueError(
+            f"{where} has no fixed point: its body multiplies variances by "
+            f"{unit.contraction:.6g}, which must be below 1 (the papers' sigma_w^2); use a "
+            f"smaller w_std than {unit.largest_w_std:.6g}"
+        )
+    return Signal(gaussian=True, independent=True)
+
+
+@dataclass(frozen=True)
+class SimpleBody:
+    """A fixed point's body of one piecewise linear activation and one affine layer."""
+
+    dual: ReluLikeDual
+    dense: Dense
+    injection: InputInjection
+
+    @property
+    def contraction(self) -> float:
+        """sigma_w^2 of the papers: the factor from one layer's variance to the next."""
+        return (self.dense.w_std * self.dual.gain) ** 2
+
+    @property
+    def largest_w_std(self) -> float:
+        return 1 / self.dual.gain
+
+
+def simple_body(layer: FixedPoint) -> SimpleBody | None:
+    """The body of `layer` if its kernel has a closed form, else None."""
+    match layer.body:
+        case (ActivationModel() as phi, Dense() as dense, InputInjection() as injection):
+            dual = phi.dual()
+            if isinstance(dual, ReluLikeDual):
+                return SimpleBody(dual, dense, injection)
+    return None
+
+
 def check_widths(layers: Sequence[AnyLayer], parameterization: Parameterization) -> None:
     """Raise ValueError unless the widths fit the parametrisation."""
+    if parameterization == "standard" and any(isinstance(x, FixedPoint) for x in layers):
+        raise ValueError(
+            "equilibrium networks have a kernel in the ntk parameterization only; remove "
+            '"parameterization"'
+        )
     last = layers[-1]
     if isinstance(last, Dense) and last.width is not None:
         raise ValueError(
@@ -153,5 +226,5 @@ def check_size(source: Any) -> None:
         for layer in layers:
             if isinstance(layer, dict):
                 pending += [(layer.get(field), depth + 1) for field in ("body", "shortcut")]
-            elif isinstance(layer, Residual):
-                pending += [(layer.body, depth + 1), (layer.shortcut, depth + 1)]
+            elif isinstance(layer, Residual | FixedPoint):
+                pending.append((inner_layers(layer), depth + 1))

@@ -68,6 +68,18 @@ class Correlation(NamedTuple):
         """rho in [-1, 1], absolute accuracy of one rounding."""
         return 1 - self.w if self.rho is None else self.rho
 
+    def below(self) -> jax.Array:
+        """1 - rho in [0, 2], relative accuracy."""
+        import jax.numpy as jnp
+
+        return self.w if self.rho is None else jnp.where(self.rho >= 0, self.w, 1 - self.rho)
+
+    def above(self) -> jax.Array:
+        """1 + rho in [0, 2], relative accuracy."""
+        import jax.numpy as jnp
+
+        return 2 - self.w if self.rho is None else jnp.where(self.rho >= 0, 1 + self.rho, self.w)
+
 
 class DualPair(NamedTuple):
     """Result of applying an activation to pairs."""

@@ -30,17 +30,44 @@ def test_smooth_activations_are_priced_in_float64() -> None:
     assert cost.block_bytes(erf, 512, 784, "float32") == cost.block_bytes(erf, 512, 784, "float64")
 
 
+def test_combinators_are_priced() -> None:
+    """Blocks cost more than their layers; the equilibrium about as much as a shallow network; an
+    embedding as many features as it makes."""
+    layers = [{"op": "dense"}, {"op": "activation", "fn": "relu"}, {"op": "dense"}]
+    plain = parse_kernel({"layers": layers})
+    block = parse_kernel({"layers": [layers[0], {"op": "residual", "body": layers[1:]}]})
+    assert cost.pair_flops(block) > 1.5 * cost.pair_flops(plain)
+    deq, three = parse_kernel("deq"), parse_kernel({"preset": "fc", "depth": 3})
+    ratio = cost.pair_flops(deq) / cost.pair_flops(three)
+    assert 0.5 < ratio < 2
+    slow = parse_kernel({"preset": "deq", "w_var": 0.99})
+    assert cost.pair_flops(slow) > 3 * cost.pair_flops(deq)
+    assert cost.computed_in_float64(slow, "float32")
+    embedded = parse_kernel(
+        {"layers": [{"op": "fourier_features", "kind": "basic"}, {"op": "dense"}]}
+    )
+    assert cost.flops_per_pair(embedded, 10) == 40 + cost.pair_flops(embedded)
+    assert cost.panel_bytes_per_number(embedded, "float32", 10) == 2 * (8 + 2 * 4)
+
+
 @pytest.mark.parametrize(
-    ("activation", "dtype"), [("relu", "float32"), ("relu", "float64"), ("erf", "float32")]
+    ("source", "dtype"),
+    [
+        ({"preset": "fc", "activation": "relu", "b_std": 0.1}, "float32"),
+        ({"preset": "fc", "activation": "relu", "b_std": 0.1}, "float64"),
+        ({"preset": "fc", "activation": "erf", "b_std": 0.1}, "float32"),
+        ({"preset": "tirer_resnet", "blocks": 30}, "float32"),
+        ({"preset": "deq"}, "float32"),
+    ],
 )
-def test_block_bytes_bound_what_xla_allocates(activation: str, dtype: Any) -> None:
+def test_block_bytes_bound_what_xla_allocates(source: dict[str, Any], dtype: Any) -> None:
     """Invariant: projected memory is at least what the compiled block uses."""
     import jax
 
     from workers.kernels.compile import CompiledKernel, _correlate, _repair
 
     rows, features = 128, 200
-    spec = parse_kernel({"preset": "fc", "activation": activation, "b_std": 0.1})
+    spec = parse_kernel(source)
     kernel = CompiledKernel(spec)
     x = np.random.default_rng(0).standard_normal((rows, features)).astype(dtype)
     panel = kernel.panel(x, block_rows=rows)
@@ -60,5 +87,5 @@ def test_block_bytes_bound_what_xla_allocates(activation: str, dtype: Any) -> No
     for program in (correlate, repair, evaluate):
         sizes = program.memory_analysis()
         used += sizes.temp_size_in_bytes + sizes.output_size_in_bytes
-    used += 2 * cost.panel_bytes_per_number(spec, dtype) * rows * features
+    used += 2 * cost.panel_bytes_per_number(spec, dtype, features) * rows * features
     assert used <= cost.block_bytes(spec, rows, features, dtype)

@@ -13,7 +13,7 @@ import pytest
 from workers.kernels.errors import InvalidKernelError
 from workers.kernels.layers import MAX_LAYERS, MAX_NESTING
 from workers.kernels.outputs import check_outputs
-from workers.kernels.presets import MAX_DEPTH, PRESETS, default_outputs
+from workers.kernels.presets import MAX_DEPTH, default_outputs, presets
 from workers.kernels.spec import KernelSpec, parse_kernel
 
 DENSE = {"op": "dense"}
@@ -210,7 +210,7 @@ def test_digest_is_stable_across_versions() -> None:
     )
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", list(presets()))
 def test_presets_expand_and_round_trip(name: str) -> None:
     spec = parse_kernel(name)
     assert parse_kernel(spec.canonical()) == spec
