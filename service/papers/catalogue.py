@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.papers import mnist_pca, unit_circle
+from service.papers import (
+    depth_convergence,
+    deq_depth,
+    deq_mnist,
+    mnist_pca,
+    smoothness,
+    unit_circle,
+)
 from service.papers.experiment import Experiment
 from storage.errors import NotFoundError
 
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
     unit_circle.EXPERIMENT,
     mnist_pca.EXPERIMENT,
+    deq_mnist.EXPERIMENT,
+    deq_depth.EXPERIMENT,
+    depth_convergence.EXPERIMENT,
+    smoothness.EXPERIMENT,
 )
 
 

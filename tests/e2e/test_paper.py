@@ -17,7 +17,15 @@ from service.cli.app import build
 from service.cli.outcome import ExitCode
 from service.client import Client
 from service.demo.embedded import embedded_service
-from service.papers import figure, mnist_pca, unit_circle
+from service.papers import (
+    depth_convergence,
+    deq_depth,
+    deq_mnist,
+    figure,
+    mnist_pca,
+    smoothness,
+    unit_circle,
+)
 from service.papers.catalogue import EXPERIMENTS
 from service.papers.data import load_images
 from service.papers.lab import Lab
@@ -78,6 +86,87 @@ def test_mnist_pca(lab: Lab, tmp_path: Path) -> None:
     assert len(write(report, tmp_path)) == 4
 
 
+def test_deq_mnist(lab: Lab, tmp_path: Path) -> None:
+    ridge = 1e-4
+    report = deq_mnist.measure(lab, deq_mnist.Size(train=80, test=40, ridges=(ridge,)))
+    images = load_images("mnist")
+    x = np.concatenate([images.x_train[:80], images.x_test[:40]]).astype(float)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    theta = iterated_deq(x @ x.T, 0.25, 0.25, 0.5)
+    expected = 100 * _accuracy(theta, images.y_train[:80], images.y_test[:40], ridge)
+    found = dict(zip(_texts(report, "kernel"), _column(report, "accuracy_percent"), strict=True))
+    assert found["DEQ-NTK"] == pytest.approx(expected)
+    assert report.comparisons[0].published == "98.6 %"
+    assert f"{expected:.2f} %" in report.comparisons[0].here
+    assert any("instead of 60000" in sentence for sentence in report.differences)
+    assert len(write(report, tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_deq_depth(lab: Lab, tmp_path: Path) -> None:
+    size = deq_depth.Size(
+        pool=60, train=40, test=20, draws=3, depths=(1, 150), weight_variances=(0.6,)
+    )
+    report = deq_depth.measure(lab, size)
+    rows = zip(_texts(report, "network"), *(_column(report, n) for n in ("depth",)), strict=True)
+    assert [name for name, _ in rows] == ["NTK", "DEQ-NTK", "NTK", "DEQ-NTK", "DEQ-NTK"]
+    accuracy = _column(report, "accuracy_percent")
+    assert accuracy[3] == pytest.approx(accuracy[4])  # depth 150 and the limit
+    assert accuracy[2] < accuracy[0]  # frozen
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_accuracies_of_draws_are_those_of_kernel_regression() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((30, 50))
+    classes = np.arange(30) % 3
+    features[:, :3] += 5 * np.eye(3)[classes]
+    ntk = features @ features.T
+    draws = [rng.permutation(30) for _ in range(2)]
+    found = deq_depth.draw_accuracies(ntk, classes, draws, 20)
+    for rows, percent in zip(draws, found, strict=True):
+        expected = _accuracy(
+            ntk[np.ix_(rows, rows)], classes[rows[:20]], classes[rows[20:]], deq_depth.RIDGE
+        )
+        assert percent == pytest.approx(100 * expected)
+
+
+@pytest.mark.slow
+def test_depth_convergence(lab: Lab, tmp_path: Path) -> None:
+    size = depth_convergence.Size(
+        rows=3,
+        depths=(100, 300, 1000, 3000),
+        ordered_depths=(5, 10, 15, 20, 25, 30),
+        residual_deviations=(1.0,),
+    )
+    report = depth_convergence.measure(lab, size)
+    panels, distance = _texts(report, "panel"), _column(report, "distance")
+    assert set(panels) == {"edge of chaos", "ordered phase", "residual, ReLU"}
+    networks, depth = _texts(report, "network"), _column(report, "affine_layers")
+    relu = np.array(
+        [p == "edge of chaos" and n == "relu" for p, n in zip(panels, networks, strict=True)]
+    )
+    # Exact theory: a bounded ratio to ln(L)/L, so slower than 1/L but faster than L^-0.8.
+    power = np.diff(np.log(distance[relu])) / np.diff(np.log(depth[relu]))
+    assert -1 < power[-1] < -0.8
+    theory = _column(report, "at_rate_of_theory")
+    np.testing.assert_allclose(theory[relu][1:], distance[relu][1:], rtol=0.1)
+    assert len(report.comparisons) == 5
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_smoothness(lab: Lab, tmp_path: Path) -> None:
+    size = smoothness.Size(points=5, layers=(3,), samples=(4,), draws=1, alphas=(0.1,))
+    report = smoothness.measure(lab, size)
+    assert _texts(report, "network") == ["MLP", "alpha = 0.1"]
+    order = [_texts(report, "network")[i] for i in np.argsort(_column(report, "mu"))]
+    assert [part.split(" (")[0] for part in report.comparisons[0].here.split(", ")] == order
+    for curve in report.panels[1].curves[:2]:  # they interpolate: bounded by a few times the data
+        assert np.max(np.abs(curve.y)) < 5
+    assert report.panels[0].curves[0].y[2] == pytest.approx(1.0)  # the peak, at angle 0
+    assert len(write(report, tmp_path)) == 4
+
+
 def test_the_command_writes_what_the_experiment_found(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +218,30 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
     assert result.exit_code == ExitCode.FAILED
     assert "gramian[paper]" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def iterated_deq(inner: np.ndarray, w: float, u: float, b: float) -> np.ndarray:
+    """Equilibrium NTK of unit rows by plain iteration (Feng & Kolter 2020, eqs. 7-9)."""
+    rho = inner
+    for _ in range(200):
+        angle = np.arccos(np.clip(rho, -1, 1))
+        kappa = (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / np.pi
+        rho = w * kappa + u * inner + b
+    return rho / (1 - w * (np.pi - np.arccos(np.clip(rho, -1, 1))) / np.pi)
+
+
+def _accuracy(kernel: np.ndarray, known: np.ndarray, new: np.ndarray, ridge: float) -> float:
+    """Share of rows after the first len(known) that kernel regression classifies right."""
+    m = len(known)
+    gram = kernel[:m, :m] + ridge * np.trace(kernel[:m, :m]) / m * np.eye(m)
+    targets = np.where(known[:, None] == np.arange(10), 0.9, -0.1)
+    predicted = kernel[m:, :m] @ np.linalg.solve(gram, targets)
+    return float(np.mean(np.argmax(predicted, axis=1) == new))
+
+
+def _texts(report: Report, name: str) -> list[str]:
+    index = report.table.columns.index(name)
+    return [str(row[index]) for row in report.table.rows]
 
 
 def relu_ntk(x: np.ndarray, depth: int, w_std: float, b_std: float) -> np.ndarray:

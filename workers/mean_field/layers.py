@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.kernels.affine import AffineSide, affine_pairs
 from workers.kernels.duals.base import Correlation, DualPair
+from workers.kernels.sums import affine_pairs
 
 if TYPE_CHECKING:
     import jax
@@ -54,11 +54,8 @@ def dense_layers(dual: Any, *, biased: bool) -> DenseLayers:
         sides = None
         if biased:
             weight, bias = weighted / s, b_std / s
-            sides = (
-                AffineSide(weight[:, None], bias[:, None]),
-                AffineSide(weight[None, :], bias[None, :]),
-            )
-        new, above = affine_pairs(pair, ntk, sides, None)
+            sides = ((weight[:, None], bias[:, None]), (weight[None, :], bias[None, :]))
+        new, above = affine_pairs(pair, ntk, sides, [None], None)
         return DenseState(s, new.root, new.signed(), jnp.asarray(above))
 
     def first(
