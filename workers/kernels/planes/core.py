@@ -15,9 +15,10 @@ widest filter), N = P W. A flat lag d pairs x[k] with y[k + d]: one plane holds 
 (i, j) and (i + 1, j - W), which the zero columns keep apart, and is contiguous. CIRCULAR: P Q
 lags on a torus; rows have 2 r columns of halo, filled before each convolution.
 
-One file, because numba's cache does not notice changes of functions in other files. Loops index
-only by their own counter, into shifted views: an index that might be negative becomes a gather.
-Loops are short on purpose: their chains of dependent operations must fit the scheduler of the CPU.
+One file, because numba's cache does not notice changes of functions in other files. Loops address
+arrays as base + counter, both unsigned: an index that might be negative becomes a gather, and a
+view of an array costs more than a short loop. Loops are short on purpose: their chains of
+dependent operations must fit the scheduler of the CPU.
 """
 
 from __future__ import annotations
@@ -31,147 +32,153 @@ from workers.kernels.planes.jit import jit, wide
 from workers.kernels.planes.layout import Geometry, Layers, Scratch, Side
 
 Array = Any  # numba infers array types itself
+Index = Any  # np.uint64
 
 
 @jit
-def _add_three(a: Array, b: Array, c: Array, out: Array, n: int) -> None:
+def _add_three(a: Array, x: Index, y: Index, z: Index, out: Index, n: Index) -> None:
     wide()
     for k in range(n):
-        out[k] = a[k] + b[k] + c[k]
+        a[out + k] = a[x + k] + a[y + k] + a[z + k]
 
 
 @jit
-def _copy(a: Array, out: Array, n: int) -> None:
-    wide()
+def _copy(a: Array, source: Index, out: Index, n: Index) -> None:
     for k in range(n):
-        out[k] = a[k]
+        a[out + k] = a[source + k]
 
 
 @jit
-def _accumulate(a: Array, out: Array, n: int) -> None:
-    wide()
+def _accumulate(a: Array, source: Index, out: Index, n: Index) -> None:
     for k in range(n):
-        out[k] += a[k]
+        a[out + k] += a[source + k]
 
 
 @jit
-def _scale(out: Array, factor: float, n: int) -> None:
+def _scale(a: Array, out: Index, factor: float, n: Index) -> None:
     for k in range(n):
-        out[k] *= factor
+        a[out + k] *= factor
 
 
 @jit
-def _total(a: Array, n: int) -> float:
+def _total(a: Array, base: Index, n: Index) -> float:
     wide()
     total = 0.0
     for k in range(n):
-        total += np.float64(a[k])
+        total += np.float64(a[base + k])
     return total
 
 
 @jit
-def _zero_columns(a: Array, first: int, stride: int, width: int, n: int) -> None:
+def _zero_columns(a: Array, base: Index, first: int, stride: int, width: int, n: int) -> None:
     """Zero `width` columns of each row; `first` is where the first of them stands."""
     for c in range(first, first + width):
-        k = c % stride
-        while k < n:
-            a[k] = 0
-            k += stride
+        for k in range(np.uint64(c % stride), np.uint64(n), np.uint64(stride)):
+            a[base + k] = 0
 
 
 @jit
 def _gap(
-    left: Array, mid: Array, right: Array, bias: float,
-    sx: Array, sy: Array, ix: Array, iy: Array,
-    s: Array, gap: Array, root: Array, low: Array, n: int,
+    high: Array, left: Index, mid: Index, right: Index, bias: float, s: Index,
+    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
+    low: Array, gap: Index, root: Index, s_low: Index, n: Index,
 ) -> None:  # fmt: skip
     """S, U and t where rho >= 0. At the zero columns v = 0, hence S = U = t = 0."""
     wide()
-    shift = s.dtype.type(bias)
+    shift = high.dtype.type(bias)
     for k in range(n):
-        v = sx[k] * sy[k]
-        inverse = ix[k] * iy[k]
-        value = min(left[k] + mid[k] + right[k] + shift, v)
-        s[k] = value
-        low[k] = value
-        gap[k] = v - value
-        root[k] = math.sqrt(gap[k] * inverse)
+        v = dx[x + k] * dy[y + k]
+        inverse = vx[x + k] * vy[y + k]
+        value = min(high[left + k] + high[mid + k] + high[right + k] + shift, v)
+        high[s + k] = value
+        low[s_low + k] = value
+        low[gap + k] = v - value
+        low[root + k] = math.sqrt(low[gap + k] * inverse)
 
 
 @jit
 def _gap_signed(
-    left: Array, mid: Array, right: Array, bias: float,
-    sx: Array, sy: Array, ix: Array, iy: Array,
-    s: Array, gap: Array, root: Array, low: Array, n: int,
+    high: Array, left: Index, mid: Index, right: Index, bias: float, s: Index,
+    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
+    low: Array, gap: Index, root: Index, s_low: Index, n: Index,
 ) -> None:  # fmt: skip
     """S, U = v - |S| and t for either sign of rho."""
     wide()
-    shift = s.dtype.type(bias)
+    shift = high.dtype.type(bias)
     for k in range(n):
-        v = sx[k] * sy[k]
-        inverse = ix[k] * iy[k]
-        value = max(min(left[k] + mid[k] + right[k] + shift, v), -v)
-        s[k] = value
-        low[k] = value
-        gap[k] = v - abs(value)
-        root[k] = math.sqrt(gap[k] * inverse)
+        v = dx[x + k] * dy[y + k]
+        inverse = vx[x + k] * vy[y + k]
+        value = max(min(high[left + k] + high[mid + k] + high[right + k] + shift, v), -v)
+        high[s + k] = value
+        low[s_low + k] = value
+        low[gap + k] = v - abs(value)
+        low[root + k] = math.sqrt(low[gap + k] * inverse)
 
 
 @jit
 def _slopes(
-    left: Array, mid: Array, right: Array, low: Array, root: Array, gap: Array,
-    ntk: Array, p: Array, r: Array, n: int,
+    low: Array, left: Index, mid: Index, right: Index, ntk: Index,
+    gap: Index, root: Index, s_low: Index, p: Array, r: Array, layer: int, n: Index,
 ) -> None:  # fmt: skip
     """T' (the NTK plane) and U t R(u), which replaces U: float32 coefficients."""
     wide()
-    p0, p1, p2, p3, p4, p5, p6 = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
-    r0, r1, r2, r3, r4, r5 = r[0], r[1], r[2], r[3], r[4], r[5]
-    one = p.dtype.type(1)
+    p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
+    p4, p5, p6 = p[layer, 4], p[layer, 5], p[layer, 6]
+    r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
+    r3, r4, r5 = r[layer, 3], r[layer, 4], r[layer, 5]
+    one = low.dtype.type(1)
     for k in range(n):
-        t = root[k]
+        t = low[root + k]
         u = t * t
         acute = p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6)))))
         kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * r5))))
-        value = (left[k] + mid[k] + right[k] + low[k]) * (one - t * acute)
-        gap[k] = gap[k] * (t * kappa)
-        ntk[k] = value
+        theta = low[left + k] + low[mid + k] + low[right + k] + low[s_low + k]
+        low[gap + k] = low[gap + k] * (t * kappa)
+        low[ntk + k] = theta * (one - t * acute)
 
 
 @jit
 def _slopes_signed(
-    left: Array, mid: Array, right: Array, low: Array, root: Array, gap: Array,
-    ntk: Array, p: Array, r: Array, gamma: float, n: int,
+    low: Array, left: Index, mid: Index, right: Index, ntk: Index,
+    gap: Index, root: Index, s_low: Index, p: Array, r: Array, layer: int, gamma: float, n: Index,
 ) -> None:  # fmt: skip
     """The same for either sign: 1 - t P where S >= 0, gamma + t P where S < 0."""
     wide()
-    p0, p1, p2, p3, p4, p5, p6 = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
-    r0, r1, r2, r3, r4, r5 = r[0], r[1], r[2], r[3], r[4], r[5]
-    one = p.dtype.type(1)
-    lowest = p.dtype.type(gamma)
+    p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
+    p4, p5, p6 = p[layer, 4], p[layer, 5], p[layer, 6]
+    r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
+    r3, r4, r5 = r[layer, 3], r[layer, 4], r[layer, 5]
+    one = low.dtype.type(1)
+    lowest = low.dtype.type(gamma)
     for k in range(n):
-        t = root[k]
+        t = low[root + k]
         u = t * t
         acute = t * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
         kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * r5))))
-        slope = one - acute if low[k] >= 0 else lowest + acute
-        value = (left[k] + mid[k] + right[k] + low[k]) * slope
-        gap[k] = gap[k] * (t * kappa)
-        ntk[k] = value
+        theta = low[left + k] + low[mid + k] + low[right + k] + low[s_low + k]
+        slope = one - acute if low[s_low + k] >= 0 else lowest + acute
+        low[gap + k] = low[gap + k] * (t * kappa)
+        low[ntk + k] = theta * slope
 
 
 @jit
 def _slopes_double(
-    left: Array, mid: Array, right: Array, low: Array, root: Array, gap: Array,
-    ntk: Array, p: Array, r: Array, gamma: float, n: int,
+    low: Array, left: Index, mid: Index, right: Index, ntk: Index,
+    gap: Index, root: Index, s_low: Index, p: Array, r: Array, layer: int, gamma: float, n: Index,
 ) -> None:  # fmt: skip
     """The same with the 17 float64 coefficients of both polynomials."""
     wide()
-    p0, p1, p2, p3, p4, p5, p6, p7, p8 = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
-    p9, p10, p11, p12, p13, p14, p15, p16 = p[9], p[10], p[11], p[12], p[13], p[14], p[15], p[16]
-    r0, r1, r2, r3, r4, r5, r6, r7, r8 = r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8]
-    r9, r10, r11, r12, r13, r14, r15, r16 = r[9], r[10], r[11], r[12], r[13], r[14], r[15], r[16]
+    p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
+    p4, p5, p6, p7 = p[layer, 4], p[layer, 5], p[layer, 6], p[layer, 7]
+    p8, p9, p10, p11 = p[layer, 8], p[layer, 9], p[layer, 10], p[layer, 11]
+    p12, p13, p14, p15 = p[layer, 12], p[layer, 13], p[layer, 14], p[layer, 15]
+    r0, r1, r2, r3 = r[layer, 0], r[layer, 1], r[layer, 2], r[layer, 3]
+    r4, r5, r6, r7 = r[layer, 4], r[layer, 5], r[layer, 6], r[layer, 7]
+    r8, r9, r10, r11 = r[layer, 8], r[layer, 9], r[layer, 10], r[layer, 11]
+    r12, r13, r14, r15 = r[layer, 12], r[layer, 13], r[layer, 14], r[layer, 15]
+    p16, r16 = p[layer, 16], r[layer, 16]
     for k in range(n):
-        t = root[k]
+        t = low[root + k]
         u = t * t
         acute = p13 + u * (p14 + u * (p15 + u * p16))
         acute = p9 + u * (p10 + u * (p11 + u * (p12 + u * acute)))
@@ -181,172 +188,183 @@ def _slopes_double(
         kappa = r9 + u * (r10 + u * (r11 + u * (r12 + u * kappa)))
         kappa = r5 + u * (r6 + u * (r7 + u * (r8 + u * kappa)))
         kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * kappa))))
-        slope = 1 - acute if low[k] >= 0 else gamma + acute
-        value = (left[k] + mid[k] + right[k] + low[k]) * slope
-        gap[k] = gap[k] * (t * kappa)
-        ntk[k] = value
+        theta = low[left + k] + low[mid + k] + low[right + k] + low[s_low + k]
+        slope = 1 - acute if low[s_low + k] >= 0 else gamma + acute
+        low[gap + k] = low[gap + k] * (t * kappa)
+        low[ntk + k] = theta * slope
 
 
 @jit
-def _lift(nngp: Array, rest: Array, n: int) -> None:
+def _lift(high: Array, nngp: Index, low: Array, rest: Index, n: Index) -> None:
     """K' = S + U t R where rho >= 0."""
     wide()
     for k in range(n):
-        nngp[k] += rest[k]
+        high[nngp + k] += low[rest + k]
 
 
 @jit
-def _lift_signed(nngp: Array, rest: Array, gamma: float, n: int) -> None:
+def _lift_signed(
+    high: Array, nngp: Index, low: Array, rest: Index, gamma: float, n: Index
+) -> None:  # fmt: skip
     """K' = S + U t R where S >= 0, gamma S + U t R where S < 0."""
     wide()
-    below = nngp.dtype.type(gamma)
+    below = high.dtype.type(gamma)
     for k in range(n):
-        s = nngp[k]
-        nngp[k] = (s if s >= 0 else below * s) + rest[k]
+        s = high[nngp + k]
+        high[nngp + k] = (s if s >= 0 else below * s) + low[rest + k]
 
 
 @jit
-def _wrap(a: Array, guard: int, rows: int, columns: int, stride: int, up: int, side: int) -> None:
+def _wrap(a: Array, base: int, rows: int, columns: int, stride: int, up: int, side: int) -> None:
     """Fill the halo of a plane on a torus: `side` columns, then `up` rows of stride numbers."""
     for i in range(rows):
-        row = a[guard + i * stride - side :]
+        row = base + i * stride
         for b in range(side):
-            row[b] = row[columns + b]
-        for b in range(side):
-            row[side + columns + b] = row[side + b]
+            a[row - side + b] = a[row + columns - side + b]
+            a[row + columns + b] = a[row + b]
     span = up * stride
-    first, last = guard - side, guard - side + rows * stride
+    first, last = base - side, base - side + rows * stride
     for b in range(span):
         a[first - span + b] = a[last - span + b]
-    for b in range(span):
         a[last + b] = a[first + b]
 
 
 @jit
-def _sum_rows(
-    a: Array, guard: int, stride: int, up: int, side: int, n: int, out: Array
-) -> None:  # fmt: skip
-    """out[side + k] = sum of a over 2 up + 1 rows, for k in [-side, n + side)."""
-    start = guard - side
-    length = n + 2 * side
-    if up == 1:
-        _add_three(a[start - stride :], a[start:], a[start + stride :], out, length)
-        return
-    _copy(a[start - up * stride :], out, length)
-    for row in range(1 - up, up + 1):
-        _accumulate(a[start + row * stride :], out, length)
-
-
-@jit
-def _sum_columns(a: Array, side: int, n: int, out: Array) -> None:
-    """out[k] = sum of a over 2 side + 1 columns; a[side + k] is the middle one."""
-    _copy(a, out, n)
-    for column in range(1, 2 * side + 1):
-        _accumulate(a[column:], out, n)
+def _box(
+    a: Array, plane: Index, rows: Index, box: Index, zeros: Index,
+    stride: Index, up: Index, side: Index, n: Index,
+) -> tuple[Index, Index, Index]:  # fmt: skip
+    """Box sums as three bases of `a`, which are still to be added."""
+    one = np.uint64(1)
+    start, length = plane - side, n + side + side
+    if up == one:
+        _add_three(a, start - stride, start, start + stride, rows, length)
+    else:
+        _copy(a, start - up * stride, rows, length)
+        for row in range(one, up + up + one):
+            _accumulate(a, start + row * stride - up * stride, rows, length)
+    if side == one:
+        return rows, rows + one, rows + one + one
+    if side > one:
+        _copy(a, rows, box, n)
+        for column in range(one, side + side + one):
+            _accumulate(a, rows + column, box, n)
+        return zeros, box, zeros
+    return zeros, rows, zeros
 
 
 @jit
 def _layers(
-    geometry: Geometry, layers: Layers, scratch: Scratch, n: int,
-    sx: Array, sy: Array, ix: Array, iy: Array, ox: int, oy: int, precise: int | None,
+    geometry: Geometry, layers: Layers, high: Array, low: Array, segment: Index, n: int,
+    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
+    ox: int, oy: int, precise: int | None,
 ) -> None:  # fmt: skip
-    """All layers of a group on the plane in `scratch.nngp`, `scratch.ntk`, of n entries.
+    """All layers of a group on the plane of n entries in `high` (NNGP) and `low` (NTK).
 
-    `ox` and `oy` are where the plane starts in the rows of deviations (layers, N).
+    Scratch is divided into segments of `segment` numbers: see layout.Scratch. `x` and `y` are
+    where the plane starts in the deviations of the first layer, `ox` and `oy` in the image.
     """
-    guard, stride = geometry.guard, geometry.stride
-    nngp, ntk = scratch.nngp[guard:], scratch.ntk[guard:]
-    gap, root, low = scratch.gap, scratch.root, scratch.low
-    pads = stride - geometry.columns
-    for layer in range(len(layers.bias)):
-        up, side = layers.up[layer], layers.side[layer]
-        if geometry.torus:
-            rows, columns = geometry.rows, geometry.columns
-            _wrap(scratch.nngp, guard, rows, columns, stride, up, side)
-            _wrap(scratch.ntk, guard, rows, columns, stride, up, side)
-        _sum_rows(scratch.nngp, guard, stride, up, side, n, scratch.nngp_rows)
-        _sum_rows(scratch.ntk, guard, stride, up, side, n, scratch.ntk_rows)
-        a, b, c = scratch.nngp_zeros, scratch.nngp_rows, scratch.nngp_zeros
-        d, e, f = scratch.ntk_zeros, scratch.ntk_rows, scratch.ntk_zeros
-        if side == 1:
-            a, b, c = b, b[1:], b[2:]
-            d, e, f = e, e[1:], e[2:]
-        elif side > 1:
-            _sum_columns(b, side, n, scratch.nngp_box)
-            _sum_columns(e, side, n, scratch.ntk_box)
-            b, e = scratch.nngp_box, scratch.ntk_box
-        bias, gamma, signed = layers.bias[layer], layers.gamma[layer], layers.signed[layer]
-        p, r = layers.p[layer], layers.r[layer]
-        x, y, z, w = sx[layer, ox:], sy[layer, oy:], ix[layer, ox:], iy[layer, oy:]
+    rows, columns, stride, guard, torus = geometry
+    filters, numbers, p, r = layers
+    two = np.uint64(2)
+    first, second, third = segment, two * segment, (two + np.uint64(1)) * segment
+    gap, root, s_low = two * second, two * second + segment, two * third
+    plane, length = np.uint64(guard), np.uint64(n)
+    size, width = np.uint64(rows * stride), np.uint64(stride)
+    for layer in range(len(numbers)):
+        up, side = filters[layer, 0], filters[layer, 1]
+        bias, rescale = numbers[layer, 0], numbers[layer, 1]
+        gamma, signed = numbers[layer, 2], numbers[layer, 3] != 0
+        if torus:
+            _wrap(high, guard, rows, columns, stride, int(up), int(side))
+            _wrap(low, guard, rows, columns, stride, int(up), int(side))
+        a, b, c = _box(high, plane, first, second, third, width, up, side, length)
+        d, e, f = _box(low, plane, first, second, third, width, up, side, length)
         if signed:
-            _gap_signed(a, b, c, bias, x, y, z, w, nngp, gap, root, low, n)
+            _gap_signed(
+                high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, gap, root, s_low, length
+            )  # fmt: skip
         else:
-            _gap(a, b, c, bias, x, y, z, w, nngp, gap, root, low, n)
+            _gap(high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, gap, root, s_low, length)
         if precise is not None:
-            _slopes_double(d, e, f, low, root, gap, ntk, p, r, gamma, n)
+            _slopes_double(low, d, e, f, plane, gap, root, s_low, p, r, layer, gamma, length)
         elif signed:
-            _slopes_signed(d, e, f, low, root, gap, ntk, p, r, gamma, n)
+            _slopes_signed(low, d, e, f, plane, gap, root, s_low, p, r, layer, gamma, length)
         else:
-            _slopes(d, e, f, low, root, gap, ntk, p, r, n)
+            _slopes(low, d, e, f, plane, gap, root, s_low, p, r, layer, length)
         if signed:
-            _lift_signed(nngp, gap, gamma, n)
+            _lift_signed(high, plane, low, gap, gamma, length)
         else:
-            _lift(nngp, gap, n)
-        if not geometry.torus:
-            _zero_columns(ntk, geometry.columns - ox, stride, pads, n)
-            _zero_columns(ntk, geometry.columns - oy, stride, pads, n)
-        if layers.rescale[layer] != 1:
-            _scale(nngp, layers.rescale[layer], n)
-            _scale(ntk, layers.rescale[layer], n)
-    if geometry.torus:
-        _zero_columns(nngp, geometry.columns, stride, pads, n)
-        _zero_columns(ntk, geometry.columns, stride, pads, n)
+            _lift(high, plane, low, gap, length)
+        if not torus:
+            _zero_columns(low, plane, columns - ox, stride, stride - columns, n)
+            _zero_columns(low, plane, columns - oy, stride, stride - columns, n)
+        if rescale != 1:
+            _scale(high, plane, rescale, length)
+            _scale(low, plane, rescale, length)
+        x += size
+        y += size
+    if torus:
+        _zero_columns(high, plane, columns, stride, stride - columns, n)
+        _zero_columns(low, plane, columns, stride, stride - columns, n)
 
 
 @jit
-def _multiply(x: Array, y: Array, out: Array, n: int) -> None:
+def _multiply(x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index) -> None:
     wide()
     for k in range(n):
-        out[k] = x[k] * y[k]
+        out[base + k] = x[i + k] * y[j + k]
 
 
 @jit
-def _multiply_add(x: Array, y: Array, out: Array, n: int) -> None:
+def _multiply_add(
+    x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index
+) -> None:  # fmt: skip
     wide()
     for k in range(n):
-        out[k] += x[k] * y[k]
+        out[base + k] += x[i + k] * y[j + k]
 
 
 @jit
-def _gather(tensor: Array, x: Array, y: Array, out: Array, n: int) -> None:
+def _fill(a: Array, base: Index, n: Index) -> None:
+    for k in range(n):
+        a[base + k] = 0
+
+
+@jit
+def _gather(
+    tensor: Array, x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index
+) -> None:  # fmt: skip
     """out[k] = tensor[x[k], y[k]], 0 where an index is negative."""
     for k in range(n):
-        if x[k] >= 0 and y[k] >= 0:
-            out[k] = tensor[x[k], y[k]]
+        here, there = x[i + k], y[j + k]
+        if here >= 0 and there >= 0:
+            out[base + k] = tensor[here, there]
         else:
-            out[k] = 0
+            out[base + k] = 0
 
 
 @jit
-def _scatter(a: Array, x: Array, y: Array, tensor: Array, n: int) -> None:
+def _scatter(
+    a: Array, base: Index, x: Array, i: Index, y: Array, j: Index, tensor: Array, n: Index
+) -> None:  # fmt: skip
     """tensor[x[k], y[k]] += a[k]. Zero columns hold zeros and the index of any pixel."""
     for k in range(n):
-        tensor[x[k], y[k]] += a[k]
+        tensor[x[i + k], y[j + k]] += a[base + k]
 
 
 @jit
-def _rolled(source: Array, out: Array, geometry: Geometry, down: int, across: int) -> None:
-    """out[i, j] = source[i + down, j + across] on the torus, for each leading row."""
+def _roll(
+    source: Array, base: int, count: int, out: Array, geometry: Geometry, down: int, across: int
+) -> None:  # fmt: skip
+    """out[m, i, j] = source[base + ...][m, i + down, j + across] on the torus, m < count."""
     rows, columns, stride = geometry.rows, geometry.columns, geometry.stride
-    for m in range(source.shape[0]):
-        for i in range(rows):
-            line = source[m, (i + down) % rows * stride :]
-            target = out[m, i * stride :]
-            for j in range(columns - across):
-                target[j] = line[across + j]
-            rest = target[columns - across :]
-            for j in range(across):
-                rest[j] = line[j]
+    for m in range(count * rows):
+        line = base + (m // rows * rows + (m % rows + down) % rows) * stride
+        for j in range(columns - across):
+            out[m * stride + j] = source[line + across + j]
+        for j in range(across):
+            out[m * stride + columns - across + j] = source[line + j]
 
 
 @jit
@@ -364,54 +382,64 @@ def run_group(
     NTK, and empty otherwise. `sums` (m, 2) receives the sums over all pixel pairs of NNGP and
     NTK (last group only).
     """
-    guard, total = geometry.guard, geometry.rows * geometry.stride
+    rows, _, stride, guard, torus = geometry
+    high, low = scratch.high, scratch.low
+    x_channels, x_pixel, x_cell = left.channels.ravel(), left.pixel, left.cell
+    dx, vx = left.deviation.ravel(), left.inverse.ravel()
+    all_channels, all_deviations = right.channels.ravel(), right.deviation.ravel()
+    all_inverses = right.inverse.ravel()
+    y_channels, y_pixel, y_cell, dy, vy = (
+        all_channels, right.pixel, right.cell, all_deviations, all_inverses
+    )  # fmt: skip
+    if torus:
+        y_channels, y_pixel, y_cell = scratch.channels, scratch.pixel, scratch.cell
+        dy, vy = scratch.deviation, scratch.inverse
+    channels, depth, size = left.channels.shape[1], len(layers.numbers), rows * stride
+    base, segment, row = np.uint64(guard), np.uint64(scratch.segment), np.uint64(size)
     for m in range(len(pairs)):
         a, b, same = pairs[m, 0], pairs[m, 1], pairs[m, 2] == 1
         chosen = half if same else lags
         nngp_sum, ntk_sum = 0.0, 0.0
         # Planes come in rising length, so beyond the end of each one there are zeros.
-        scratch.nngp[:] = 0
-        scratch.ntk[:] = 0
-        nngp, ntk = scratch.nngp[guard:], scratch.ntk[guard:]
+        _fill(high, np.uint64(0), segment)
+        _fill(low, np.uint64(0), segment)
         for step in range(len(chosen)):
-            weight = chosen[step, 2]
-            channels, sy, iy = right.channels[b], right.deviation[b], right.inverse[b]
-            own, cell = right.pixel, right.cell
-            if geometry.torus:
-                down, across = chosen[step, 0], chosen[step, 1]
-                _rolled(channels, scratch.channels, geometry, down, across)
-                _rolled(sy, scratch.deviation, geometry, down, across)
-                _rolled(iy, scratch.inverse, geometry, down, across)
-                _rolled(own, scratch.pixel, geometry, down, across)
-                _rolled(cell, scratch.cell, geometry, down, across)
-                channels, sy, iy = scratch.channels, scratch.deviation, scratch.inverse
-                own, cell = scratch.pixel, scratch.cell
-                ox, oy = 0, 0
-            else:
-                lag = chosen[step, 0]
-                ox, oy = max(-lag, 0), max(lag, 0)
-            n = total - ox - oy
+            lag, across, weight = chosen[step, 0], chosen[step, 1], chosen[step, 2]
+            ox, oy, image = max(-lag, 0), max(lag, 0), b
+            if torus:
+                _roll(
+                    all_channels, b * channels * size, channels, y_channels, geometry, lag, across
+                )
+                _roll(all_deviations, b * depth * size, depth, dy, geometry, lag, across)
+                _roll(all_inverses, b * depth * size, depth, vy, geometry, lag, across)
+                _roll(right.pixel, 0, 1, y_pixel, geometry, lag, across)
+                _roll(right.cell, 0, 1, y_cell, geometry, lag, across)
+                ox, oy, image = 0, 0, 0
+            n = size - ox - oy
+            length, i, j = np.uint64(n), np.uint64(ox), np.uint64(oy)
             if len(source[0]) == 0:
-                x = left.channels[a]
-                _multiply(x[0, ox:], channels[0, oy:], nngp, n)
-                for channel in range(1, len(x)):
-                    _multiply_add(x[channel, ox:], channels[channel, oy:], nngp, n)
-                for k in range(n):
-                    ntk[k] = 0
+                x, y = np.uint64(a * channels * size + ox), np.uint64(image * channels * size + oy)
+                _multiply(x_channels, x, y_channels, y, high, base, length)
+                for _ in range(1, channels):
+                    x += row
+                    y += row
+                    _multiply_add(x_channels, x, y_channels, y, high, base, length)
+                _fill(low, base, length)
             else:
-                _gather(source[0], left.pixel[0, ox:], own[0, oy:], nngp, n)
-                _gather(source[1], left.pixel[0, ox:], own[0, oy:], ntk, n)
-            sx, ix = left.deviation[a], left.inverse[a]
-            _layers(geometry, layers, scratch, n, sx, sy, ix, iy, ox, oy, precise)
+                _gather(source[0], x_pixel, i, y_pixel, j, high, base, length)
+                _gather(source[1], x_pixel, i, y_pixel, j, low, base, length)
+            x, y = np.uint64(a * depth * size + ox), np.uint64(image * depth * size + oy)
+            _layers(
+                geometry, layers, high, low, segment, n, dx, x, dy, y, vx, vy, ox, oy, precise
+            )  # fmt: skip
             if len(sink[0]) == 0:
-                nngp_sum += weight * _total(nngp, n)
-                ntk_sum += weight * _total(ntk, n)
+                nngp_sum += weight * _total(high, base, length)
+                ntk_sum += weight * _total(low, base, length)
             else:
-                first, second = left.cell[0, ox:], cell[0, oy:]
-                _scatter(nngp, first, second, sink[0], n)
-                _scatter(ntk, first, second, sink[1], n)
+                _scatter(high, base, x_cell, i, y_cell, j, sink[0], length)
+                _scatter(low, base, x_cell, i, y_cell, j, sink[1], length)
                 if weight == 2:
-                    _scatter(nngp, second, first, sink[0], n)
-                    _scatter(ntk, second, first, sink[1], n)
+                    _scatter(high, base, y_cell, j, x_cell, i, sink[0], length)
+                    _scatter(low, base, y_cell, j, x_cell, i, sink[1], length)
         sums[m, 0] = nngp_sum
         sums[m, 1] = ntk_sum

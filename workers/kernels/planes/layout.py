@@ -42,16 +42,21 @@ class Geometry(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Numbers of the layers of a group, each of length (layers,) or (layers, coefficients)."""
+    """Numbers of the layers of a group."""
 
-    up: NDArray[np.int64]  # half of the filter: rows
-    side: NDArray[np.int64]  # and columns
-    bias: NDArray[np.float64]  # b_std^2 in the unit of the layer
-    rescale: NDArray[np.float64]  # powers of 2, after the activation
-    gamma: NDArray[np.float64]  # 2ab/(a^2 + b^2) of the slopes
-    signed: NDArray[np.bool_]  # whether rho < 0 is possible
-    p: NDArray[Any]
+    filters: NDArray[np.uint64]  # (layers, 2) half of the filter: rows, columns
+    numbers: NDArray[np.float64]  # (layers, 4), see `LayerNumbers`
+    p: NDArray[Any]  # (layers, coefficients)
     r: NDArray[Any]
+
+
+class LayerNumbers(NamedTuple):
+    """One row of `Layers.numbers`."""
+
+    bias: float  # b_std^2 in the unit of the layer
+    rescale: float  # a power of 2, after the activation
+    gamma: float  # 2ab/(a^2 + b^2) of the slopes
+    signed: float  # 1 where rho < 0 is possible, else 0
 
 
 class Side(NamedTuple):
@@ -60,29 +65,26 @@ class Side(NamedTuple):
     channels: NDArray[Any]  # (n, C, N) pixels / sqrt(C); empty after a pool
     deviation: NDArray[Any]  # (n, layers, N) sqrt of the variance of each pixel, 0 in zero columns
     inverse: NDArray[Any]  # (n, layers, N) 1 / deviation, 0 where that is 0
-    pixel: NDArray[np.int32]  # (1, N) index of the pixel, -1 in zero columns
-    cell: NDArray[np.int32]  # (1, N) index of the pooled pixel, 0 in zero columns
+    pixel: NDArray[np.int64]  # (N,) index of the pixel, -1 in zero columns
+    cell: NDArray[np.int64]  # (N,) index of the pooled pixel, 0 in zero columns
 
 
 class Scratch(NamedTuple):
-    """Work arrays of the core: what one plane needs, and the rolled image of a torus lag."""
+    """Work arrays of the core.
 
-    nngp: NDArray[Any]
-    ntk: NDArray[Any]
-    nngp_rows: NDArray[Any]
-    ntk_rows: NDArray[Any]
-    nngp_box: NDArray[Any]
-    ntk_box: NDArray[Any]
-    nngp_zeros: NDArray[Any]
-    ntk_zeros: NDArray[Any]
-    gap: NDArray[Any]
-    root: NDArray[Any]
+    `high` and `low` are segments of one plane with its guards each: the plane of the NNGP and of
+    the NTK, its sums over rows, its box sums, zeros; `low` goes on with U, t and S in its dtype.
+    The others hold the rolled right image of a lag on the torus.
+    """
+
+    high: NDArray[Any]
     low: NDArray[Any]
+    segment: int
     channels: NDArray[Any]
     deviation: NDArray[Any]
     inverse: NDArray[Any]
-    pixel: NDArray[np.int32]
-    cell: NDArray[np.int32]
+    pixel: NDArray[np.int64]
+    cell: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,21 @@ class Group:
     def pixels(self) -> int:
         return self.geometry.rows * self.geometry.columns
 
-    def pixel_index(self) -> NDArray[np.int32]:
-        """(1, N): which pixel stands where; -1 in zero columns."""
-        index = np.full((self.geometry.rows, self.geometry.stride), -1, np.int32)
+    def pixel_index(self) -> NDArray[np.int64]:
+        """(N,): which pixel stands where; -1 in zero columns."""
+        index = np.full((self.geometry.rows, self.geometry.stride), -1)
         index[:, : self.geometry.columns] = np.arange(self.pixels).reshape(self.geometry.rows, -1)
-        return index.reshape(1, -1)
+        return index.reshape(-1)
 
-    def cell_index(self) -> NDArray[np.int32]:
-        """(1, N): which pixel of the pooled image each pixel goes to; 0 in zero columns."""
-        index = np.zeros((self.geometry.rows, self.geometry.stride), np.int32)
+    def cell_index(self) -> NDArray[np.int64]:
+        """(N,): which pixel of the pooled image each pixel goes to; 0 in zero columns."""
+        index = np.zeros((self.geometry.rows, self.geometry.stride), np.int64)
         if self.window is not None:
             coarse = self.geometry.columns // self.window[1]
             i = np.arange(self.geometry.rows) // self.window[0]
             j = np.arange(self.geometry.columns) // self.window[1]
             index[:, : self.geometry.columns] = i[:, None] * coarse + j
-        return index.reshape(1, -1)
+        return index.reshape(-1)
 
     def spread(self, images: NDArray[Any]) -> NDArray[Any]:
         """Images (..., P, Q) in this layout, (..., N), zeros in the zero columns."""
@@ -174,7 +176,8 @@ def make_plan(network: Network, precision: Precision) -> Plan:
             drift = round(math.log2(variance / unit))
             power = 2.0**-drift if abs(drift) > LARGEST_DRIFT else 1.0
             unit /= power
-            layers.append((*half, bias, power, dual.gamma, signed, dual.bend))
+            numbers = LayerNumbers(bias, power, dual.gamma, float(signed))
+            layers.append((half, numbers, dual.bend))
             signed = signed and dual.gamma > 0
         else:
             groups.append(
@@ -204,24 +207,21 @@ def _group(
     dtypes: tuple[np.dtype[Any], np.dtype[Any]],
 ) -> Group:
     low_dtype = dtypes[1]
-    up, side, bias, rescale, gamma, signed, bend = (np.array(x) for x in zip(*layers, strict=True))
     p, r = (P_DOUBLE, R_DOUBLE) if low_dtype == np.float64 else (P_SINGLE, R_SINGLE)
-    reach = int(side.max(initial=0))
+    halves, numbers, bends = zip(*layers, strict=True)
+    up, reach = np.max(halves, axis=0).tolist()
+    bend = np.array(bends)[:, None]
     stride = columns + (2 * reach if torus else reach)
-    guard = int(up.max(initial=0)) * stride + reach
+    guard = up * stride + reach
     lanes = ALIGNMENT_BYTES // 4
     geometry = Geometry(rows, columns, stride, -(-guard // lanes) * lanes, torus)
     return Group(
         geometry,
         Layers(
-            up.astype(np.int64),
-            side.astype(np.int64),
-            bias.astype(np.float64),
-            rescale.astype(np.float64),
-            gamma.astype(np.float64),
-            signed.astype(np.bool_),
-            np.asarray(bend[:, None] * np.array(p) / math.pi, low_dtype),
-            np.asarray(bend[:, None] * np.array(r), low_dtype),
+            np.array(halves, np.uint64),
+            np.array(numbers, np.float64),
+            np.asarray(bend * np.array(p) / math.pi, low_dtype),
+            np.asarray(bend * np.array(r), low_dtype),
         ),
         window,
         lags(geometry, half=False),
@@ -232,23 +232,19 @@ def _group(
 
 def make_scratch(group: Group, channels: int) -> Scratch:
     """Work arrays for one group; a thread needs its own."""
-    plane = group.size + 2 * group.geometry.guard
-    count = len(group.layers.bias)
+    lanes = ALIGNMENT_BYTES // 4
+    segment = -(-(group.size + 2 * group.geometry.guard) // lanes) * lanes
     torus = group.size if group.geometry.torus else 0
-
-    def nngp() -> NDArray[Any]:
-        return aligned(plane, group.plane_dtype)
-
-    def low() -> NDArray[Any]:
-        return aligned(plane, group.low_dtype)
-
+    depth = len(group.layers.numbers)
     return Scratch(
-        *(nngp(), low(), nngp(), low(), nngp(), low(), nngp(), low(), low(), low(), low()),
-        np.zeros((channels, torus), group.plane_dtype),
-        np.zeros((count, torus), group.plane_dtype),
-        np.zeros((count, torus), group.low_dtype),
-        np.full((1, torus), -1, np.int32),
-        np.zeros((1, torus), np.int32),
+        aligned(4 * segment, group.plane_dtype),
+        aligned(7 * segment, group.low_dtype),
+        segment,
+        np.zeros(channels * torus, group.plane_dtype),
+        np.zeros(depth * torus, group.plane_dtype),
+        np.zeros(depth * torus, group.low_dtype),
+        np.full(torus, -1),
+        np.zeros(torus, np.int64),
     )
 
 

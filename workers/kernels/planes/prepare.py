@@ -93,8 +93,8 @@ def _layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.
     layers = group.layers
     mode = "wrap" if group.geometry.torus else "constant"
     rows, columns = group.geometry.rows, group.geometry.columns
-    for up, side, bias, rescale in zip(
-        layers.up, layers.side, layers.bias, layers.rescale, strict=True
+    for (up, side), (bias, rescale, _, _) in zip(
+        layers.filters.astype(int), layers.numbers, strict=True
     ):
         padded = np.pad(q, ((0, 0), (up, up), (side, side)), mode=mode)  # type: ignore[call-overload]
         tall = sum(padded[:, a : a + rows] for a in range(2 * up + 1))
