@@ -28,16 +28,15 @@ from typing import Any
 
 import numpy as np
 
-from workers.kernels.planes.jit import jit, wide
+from workers.kernels.planes.jit import inline, jit, wide
 from workers.kernels.planes.layout import Geometry, Layers, Scratch, Side
 
 Array = Any  # numba infers array types itself
 Index = Any  # np.uint64
 
 
-@jit
+@inline
 def _add_three(a: Array, x: Index, y: Index, z: Index, out: Index, n: Index) -> None:
-    wide()
     for k in range(n):
         a[out + k] = a[x + k] + a[y + k] + a[z + k]
 
@@ -60,16 +59,15 @@ def _scale(a: Array, out: Index, factor: float, n: Index) -> None:
         a[out + k] *= factor
 
 
-@jit
+@inline
 def _total(a: Array, base: Index, n: Index) -> float:
-    wide()
     total = 0.0
     for k in range(n):
         total += np.float64(a[base + k])
     return total
 
 
-@jit
+@inline
 def _zero_columns(a: Array, base: Index, first: int, stride: int, width: int, n: int) -> None:
     """Zero `width` columns of each row; `first` is where the first of them stands."""
     for c in range(first, first + width):
@@ -77,33 +75,31 @@ def _zero_columns(a: Array, base: Index, first: int, stride: int, width: int, n:
             a[base + k] = 0
 
 
-@jit
+@inline
 def _gap(
     high: Array, left: Index, mid: Index, right: Index, bias: float, s: Index,
     dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
     low: Array, gap: Index, root: Index, s_low: Index, n: Index,
 ) -> None:  # fmt: skip
     """S, U and t where rho >= 0. At the zero columns v = 0, hence S = U = t = 0."""
-    wide()
     shift = high.dtype.type(bias)
     for k in range(n):
         v = dx[x + k] * dy[y + k]
         inverse = vx[x + k] * vy[y + k]
-        value = min(high[left + k] + high[mid + k] + high[right + k] + shift, v)
+        value = min((high[left + k] + high[mid + k]) + (high[right + k] + shift), v)
         high[s + k] = value
         low[s_low + k] = value
         low[gap + k] = v - value
         low[root + k] = math.sqrt(low[gap + k] * inverse)
 
 
-@jit
+@inline
 def _gap_signed(
     high: Array, left: Index, mid: Index, right: Index, bias: float, s: Index,
     dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
     low: Array, gap: Index, root: Index, s_low: Index, n: Index,
 ) -> None:  # fmt: skip
     """S, U = v - |S| and t for either sign of rho."""
-    wide()
     shift = high.dtype.type(bias)
     for k in range(n):
         v = dx[x + k] * dy[y + k]
@@ -115,13 +111,12 @@ def _gap_signed(
         low[root + k] = math.sqrt(low[gap + k] * inverse)
 
 
-@jit
+@inline
 def _slopes(
     low: Array, left: Index, mid: Index, right: Index, ntk: Index,
     gap: Index, root: Index, s_low: Index, p: Array, r: Array, layer: int, n: Index,
 ) -> None:  # fmt: skip
     """T' (the NTK plane) and U t R(u), which replaces U: float32 coefficients."""
-    wide()
     p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
     p4, p5, p6 = p[layer, 4], p[layer, 5], p[layer, 6]
     r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
@@ -137,13 +132,12 @@ def _slopes(
         low[ntk + k] = theta * (one - t * acute)
 
 
-@jit
+@inline
 def _slopes_signed(
     low: Array, left: Index, mid: Index, right: Index, ntk: Index,
     gap: Index, root: Index, s_low: Index, p: Array, r: Array, layer: int, gamma: float, n: Index,
 ) -> None:  # fmt: skip
     """The same for either sign: 1 - t P where S >= 0, gamma + t P where S < 0."""
-    wide()
     p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
     p4, p5, p6 = p[layer, 4], p[layer, 5], p[layer, 6]
     r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
@@ -194,20 +188,18 @@ def _slopes_double(
         low[ntk + k] = theta * slope
 
 
-@jit
+@inline
 def _lift(high: Array, nngp: Index, low: Array, rest: Index, n: Index) -> None:
     """K' = S + U t R where rho >= 0."""
-    wide()
     for k in range(n):
         high[nngp + k] += low[rest + k]
 
 
-@jit
+@inline
 def _lift_signed(
     high: Array, nngp: Index, low: Array, rest: Index, gamma: float, n: Index
 ) -> None:  # fmt: skip
     """K' = S + U t R where S >= 0, gamma S + U t R where S < 0."""
-    wide()
     below = high.dtype.type(gamma)
     for k in range(n):
         s = high[nngp + k]
@@ -229,7 +221,7 @@ def _wrap(a: Array, base: int, rows: int, columns: int, stride: int, up: int, si
         a[last + b] = a[first + b]
 
 
-@jit
+@inline
 def _box(
     a: Array, plane: Index, rows: Index, box: Index, zeros: Index,
     stride: Index, up: Index, side: Index, n: Index,
@@ -257,13 +249,15 @@ def _box(
 def _layers(
     geometry: Geometry, layers: Layers, high: Array, low: Array, segment: Index, n: int,
     dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
-    ox: int, oy: int, precise: int | None,
+    ox: int, oy: int, fresh: bool, precise: int | None,
 ) -> None:  # fmt: skip
     """All layers of a group on the plane of n entries in `high` (NNGP) and `low` (NTK).
 
     Scratch is divided into segments of `segment` numbers: see layout.Scratch. `x` and `y` are
     where the plane starts in the deviations of the first layer, `ox` and `oy` in the image.
+    `fresh`: the NTK plane is 0 and need not be written before.
     """
+    wide()
     rows, columns, stride, guard, torus = geometry
     filters, numbers, p, r = layers
     two = np.uint64(2)
@@ -279,7 +273,9 @@ def _layers(
             _wrap(high, guard, rows, columns, stride, int(up), int(side))
             _wrap(low, guard, rows, columns, stride, int(up), int(side))
         a, b, c = _box(high, plane, first, second, third, width, up, side, length)
-        d, e, f = _box(low, plane, first, second, third, width, up, side, length)
+        d, e, f = third, third, third
+        if layer > 0 or not fresh:
+            d, e, f = _box(low, plane, first, second, third, width, up, side, length)
         if signed:
             _gap_signed(
                 high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, gap, root, s_low, length
@@ -292,13 +288,13 @@ def _layers(
             _slopes_signed(low, d, e, f, plane, gap, root, s_low, p, r, layer, gamma, length)
         else:
             _slopes(low, d, e, f, plane, gap, root, s_low, p, r, layer, length)
+        if not torus:  # before the next loop, so that these short writes are out of the way
+            _zero_columns(low, plane, columns - ox, stride, stride - columns, n)
+            _zero_columns(low, plane, columns - oy, stride, stride - columns, n)
         if signed:
             _lift_signed(high, plane, low, gap, gamma, length)
         else:
             _lift(high, plane, low, gap, length)
-        if not torus:
-            _zero_columns(low, plane, columns - ox, stride, stride - columns, n)
-            _zero_columns(low, plane, columns - oy, stride, stride - columns, n)
         if rescale != 1:
             _scale(high, plane, rescale, length)
             _scale(low, plane, rescale, length)
@@ -309,20 +305,28 @@ def _layers(
         _zero_columns(low, plane, columns, stride, stride - columns, n)
 
 
-@jit
+@inline
 def _multiply(x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index) -> None:
-    wide()
     for k in range(n):
         out[base + k] = x[i + k] * y[j + k]
 
 
-@jit
+@inline
 def _multiply_add(
     x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index
 ) -> None:  # fmt: skip
-    wide()
     for k in range(n):
         out[base + k] += x[i + k] * y[j + k]
+
+
+@inline
+def _multiply_three(
+    x: Array, i: Index, y: Array, j: Index, row: Index, out: Array, base: Index, n: Index
+) -> None:  # fmt: skip
+    """Three channels at once: the usual case."""
+    i1, i2, j1, j2 = i + row, i + row + row, j + row, j + row + row
+    for k in range(n):
+        out[base + k] = x[i + k] * y[j + k] + x[i1 + k] * y[j1 + k] + x[i2 + k] * y[j2 + k]
 
 
 @jit
@@ -382,6 +386,7 @@ def run_group(
     NTK, and empty otherwise. `sums` (m, 2) receives the sums over all pixel pairs of NNGP and
     NTK (last group only).
     """
+    wide()
     rows, _, stride, guard, torus = geometry
     high, low = scratch.high, scratch.low
     x_channels, x_pixel, x_cell = left.channels.ravel(), left.pixel, left.cell
@@ -396,6 +401,7 @@ def run_group(
         dy, vy = scratch.deviation, scratch.inverse
     channels, depth, size = left.channels.shape[1], len(layers.numbers), rows * stride
     base, segment, row = np.uint64(guard), np.uint64(scratch.segment), np.uint64(size)
+    fresh = len(source[0]) == 0
     for m in range(len(pairs)):
         a, b, same = pairs[m, 0], pairs[m, 1], pairs[m, 2] == 1
         chosen = half if same else lags
@@ -417,20 +423,23 @@ def run_group(
                 ox, oy, image = 0, 0, 0
             n = size - ox - oy
             length, i, j = np.uint64(n), np.uint64(ox), np.uint64(oy)
-            if len(source[0]) == 0:
+            if fresh:
                 x, y = np.uint64(a * channels * size + ox), np.uint64(image * channels * size + oy)
-                _multiply(x_channels, x, y_channels, y, high, base, length)
-                for _ in range(1, channels):
-                    x += row
-                    y += row
-                    _multiply_add(x_channels, x, y_channels, y, high, base, length)
-                _fill(low, base, length)
+                if channels == 3:
+                    _multiply_three(x_channels, x, y_channels, y, row, high, base, length)
+                else:
+                    _multiply(x_channels, x, y_channels, y, high, base, length)
+                    for _ in range(1, channels):
+                        x += row
+                        y += row
+                        _multiply_add(x_channels, x, y_channels, y, high, base, length)
             else:
                 _gather(source[0], x_pixel, i, y_pixel, j, high, base, length)
                 _gather(source[1], x_pixel, i, y_pixel, j, low, base, length)
             x, y = np.uint64(a * depth * size + ox), np.uint64(image * depth * size + oy)
             _layers(
-                geometry, layers, high, low, segment, n, dx, x, dy, y, vx, vy, ox, oy, precise
+                geometry, layers, high, low, segment, n, dx, x, dy, y, vx, vy, ox, oy,
+                fresh, precise,
             )  # fmt: skip
             if len(sink[0]) == 0:
                 nngp_sum += weight * _total(high, base, length)

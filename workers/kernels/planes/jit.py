@@ -30,6 +30,13 @@ def jit(function: Function) -> Function:
     return compiled
 
 
+def inline(function: Function) -> Function:
+    """Put `function` into its callers: for loops so short that passing arrays would count."""
+    options: dict[str, Any] = {"fastmath": FAST_MATH, "error_model": "numpy"}
+    inlined: Function = numba.njit(inline="always", **options)(function)
+    return inlined
+
+
 def _wide(typing_context: Any) -> Any:
     """Ask for 512-bit vectors in the calling function.
 
