@@ -1,25 +1,30 @@
 """Fast cores of convolutional kernels: the recursion on planes of equal pixel offset."""
 
-from workers.kernels.planes.block import gram_block, prepare
+from workers.kernels.planes.block import Core, gram_block, prepare
 from workers.kernels.planes.network import (
     Activation,
     AveragePool,
     Convolution,
     Network,
     Precision,
+    piecewise_linear,
     supports,
     unsupported,
 )
 from workers.kernels.planes.prepare import PreparedImages
+from workers.kernels.planes.traced import TracedImages
 
 __all__ = [
     "Activation",
     "AveragePool",
     "Convolution",
+    "Core",
     "Network",
     "Precision",
     "PreparedImages",
+    "TracedImages",
     "gram_block",
+    "piecewise_linear",
     "prepare",
     "supports",
     "unsupported",

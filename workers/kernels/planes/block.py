@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from workers.kernels.planes.layout import Plan, make_plan, make_scratch
+from workers.kernels.planes.network import piecewise_linear
 from workers.kernels.planes.prepare import (
     PreparedImages,
     no_tensors,
     pooled_tensors,
     prepare_compiled,
 )
+from workers.kernels.planes.traced import TracedImages, prepare_traced, traced_block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from workers.kernels.planes.network import Network, Precision
 
+Core = Literal["compiled", "traced"]
 Block = dict[str, "NDArray[np.float64]"]
 
 
-def prepare(network: Network, images: NDArray[Any], precision: Precision) -> PreparedImages:
-    """Images (n, P, Q, C), finite, as `gram_block` takes them; computed once per image."""
-    return prepare_compiled(network, images, precision)
+def prepare(
+    network: Network, images: NDArray[Any], precision: Precision, *, core: Core | None = None
+) -> PreparedImages | TracedImages:
+    """Images (n, P, Q, C), finite, as `gram_block` takes them; computed once per image.
+
+    `core`: `compiled` (numba; piecewise linear activations), `traced` (JAX; any activation), or
+    None for the first that can run the network.
+    """
+    chosen = core or ("compiled" if piecewise_linear(network) else "traced")
+    if chosen == "compiled":
+        return prepare_compiled(network, images, precision)
+    return prepare_traced(network, images, precision)
 
 
 def gram_block(
     network: Network,
-    left: PreparedImages,
-    right: PreparedImages,
+    left: PreparedImages | TracedImages,
+    right: PreparedImages | TracedImages,
     symmetric: bool,
     precision: Precision,
 ) -> Block:
     """NNGP and NTK between prepared images: {"nngp": (n1, n2), "ntk": (n1, n2)}, float64.
 
     `symmetric`: both sides are the same images; the result is then exactly symmetric and costs
-    half. Releases the GIL; one thread.
+    half. Both sides come from the same core and precision. The compiled core releases the GIL.
     """
-    plan = make_plan(network, precision)
     rows, columns = np.triu_indices(len(left)) if symmetric else _all(len(left), len(right))
     same = (rows == columns) & symmetric
     pairs = np.stack([rows, columns, same], axis=1).astype(np.int64)
-    sums = _sums(plan, left, right, pairs)
-    last = plan.groups[-1]
-    means = sums * (plan.unit / last.pixels**2)
+    if isinstance(left, TracedImages) and isinstance(right, TracedImages):
+        means = traced_block(network, left, right, pairs)
+    elif isinstance(left, PreparedImages) and isinstance(right, PreparedImages):
+        plan = make_plan(network, precision)
+        means = _sums(plan, left, right, pairs) * (plan.unit / plan.groups[-1].pixels ** 2)
+    else:
+        raise TypeError("the two sides were prepared for different cores")
     w2, b2 = network.readout_w_std**2, network.readout_b_std**2
     nngp = np.empty((len(left), len(right)))
     ntk = np.empty_like(nngp)

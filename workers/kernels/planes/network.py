@@ -95,8 +95,8 @@ def unsupported(network: Network) -> str | None:
             if rows % stage.window[0] or columns % stage.window[1]:
                 return "Pooling windows must tile the image exactly."
             rows, columns = rows // stage.window[0], columns // stage.window[1]
-        elif not isinstance(stage.dual, ReluLikeDual):
-            return "Activations must be piecewise linear with one kink at 0."
+        elif not stage.dual.differentiable:
+            return "An activation that jumps has no NTK."
     paddings = {stage.padding for stage in network.stages if isinstance(stage, Convolution)}
     if len(paddings) > 1:
         return "All convolutions must have the same padding."
@@ -106,3 +106,12 @@ def unsupported(network: Network) -> str | None:
 def supports(network: Network) -> bool:
     """Whether `gram_block` can run this network."""
     return unsupported(network) is None
+
+
+def piecewise_linear(network: Network) -> bool:
+    """Whether all activations have two slopes, so that the compiled core can run the network."""
+    return all(
+        isinstance(stage.dual, ReluLikeDual)
+        for stage in network.stages
+        if isinstance(stage, Activation)
+    )

@@ -1,9 +1,10 @@
 """The recursion on offset planes in pure JAX: any activation, any device, differentiable.
 
-The same planes as core.py, laid out on a torus: an image of P x Q pixels stands in A x B, with as
-many zero rows and columns as half of the widest filter for SAME padding, and none for CIRCULAR.
-Lag (i, j) pairs x[s] with y[s + (i, j)] on the torus; the zeros keep apart what does not meet. Planes
-are taken in chunks of a few lags that stay in the cache (`lax.map`), all layers of a chunk at once.
+The same planes as core.py. For CIRCULAR padding, lag (i, j) pairs x[s] with y[s + (i, j)] on the
+torus of P x Q pixels. For SAME padding an image is one line of N numbers, which holds its rows with
+as many zeros after each, and as many zero rows after the last, as half of the widest filter; lag d
+pairs x[k] with y[k + d] on the ring of N, and the zeros keep apart what does not meet. Planes are
+taken in chunks of a few lags that stay in the cache (`lax.map`), all layers of a chunk at once.
 
 Covariances are carried; activations map normalised pairs (duals/base.py), so that per layer
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from workers.kernels.duals.base import Correlation
-from workers.kernels.planes.network import Activation, AveragePool, Convolution
+from workers.kernels.planes.network import Activation, Convolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from workers.kernels.duals.base import Degree, Dual
     from workers.kernels.planes.network import Network, Precision
 
-CHUNK_LAGS = 12
-"""At most so many lags are one chunk: at 32 x 32 its state is about the size of an L2 cache."""
+CHUNK_LAGS = 3
+"""At most so many lags are one chunk, whose state then stays in the L2 cache at 32 x 32."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,35 @@ class TracedGroup:
     window: tuple[int, int] | None
 
     @property
-    def torus(self) -> tuple[int, int]:
-        """Rows and columns with their zeros, (A, B)."""
-        if self.layers[0].convolution.padding == "CIRCULAR":
+    def ring(self) -> bool:
+        """Whether images are one line."""
+        return self.layers[0].convolution.padding == "SAME"
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns with their zeros."""
+        if not self.ring:
             return self.rows, self.columns
         halves = [[size // 2 for size in layer.convolution.filter] for layer in self.layers]
         down, across = np.max(halves, axis=0).tolist()
         return self.rows + down, self.columns + across
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(A, B) of an image: (1, N) on the ring, (P, Q) on the torus."""
+        rows, columns = self.padded
+        return (1, rows * columns) if self.ring else (rows, columns)
+
     def embed(self, images: NDArray[Any]) -> NDArray[Any]:
         """(..., P, Q) as (..., A, B)."""
-        rows, columns = self.torus
-        out = np.zeros((*images.shape[:-2], rows, columns), images.dtype)
+        out = np.zeros((*images.shape[:-2], *self.padded), images.dtype)
         out[..., : self.rows, : self.columns] = images
-        return out
+        return out.reshape(*images.shape[:-2], *self.shape)
+
+    def extract(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """(..., A, B) as (..., P, Q)."""
+        full = planes.reshape(*planes.shape[:-2], *self.padded)
+        return full[..., : self.rows, : self.columns]
 
 
 class TracedSide(NamedTuple):
@@ -75,6 +91,7 @@ class TracedSide(NamedTuple):
     channels: Any  # (C, A, B) pixels / sqrt(C); (0, A, B) behind a pool
     deviation: Any  # (layers, A, B) s, 0 where there is no pixel
     activated: Any  # (layers, A, B) e, 0 where there is no pixel
+    inverse: Any  # (layers, A, B) 1/s, 0 where s is 0
 
 
 @dataclass(frozen=True)
@@ -120,9 +137,7 @@ def traced_groups(network: Network) -> tuple[TracedGroup, ...]:
     return (*groups, TracedGroup(last.rows, last.columns, last.layers, None))
 
 
-def prepare_traced(
-    network: Network, images: NDArray[Any], precision: Precision
-) -> TracedImages:
+def prepare_traced(network: Network, images: NDArray[Any], precision: Precision) -> TracedImages:
     """Images (n, P, Q, C), finite, for `traced_block`."""
     import jax
 
@@ -133,7 +148,8 @@ def prepare_traced(
         tensors: list[Any] = [None] * len(images)
         for number, group in enumerate(traced_groups(network)):
             deviation, activated = _deviations(group, variance)
-            side = TracedSide(group.embed(pixels), deviation, activated)
+            inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+            side = TracedSide(group.embed(pixels), deviation, activated, inverse)
             sides.append(side)
             pixels = np.zeros((len(images), 0, 1, 1))
             if group.window is None:
@@ -168,12 +184,14 @@ def _deviations(
     group: TracedGroup, variance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """s and e of every layer and pixel, (n, layers, A, B), from the variances at the input."""
+    import jax.numpy as jnp
+
     found, activated = [], []
     q = variance
     for layer in group.layers:
         s = np.sqrt(np.asarray(_affine(group, layer.convolution, group.embed(q), 1.0)))
-        s = s[:, : group.rows, : group.columns]
-        e = np.asarray(layer.dual.deviation(s))
+        s = group.extract(s)
+        e = np.asarray(layer.dual.deviation(jnp.asarray(s)))
         found.append(group.embed(s))
         activated.append(group.embed(e))
         q = e * e
@@ -183,20 +201,27 @@ def _deviations(
 def _affine(group: TracedGroup, conv: Convolution, planes: Any, bias: float) -> Any:
     """w_std^2 mean over the window + bias * b_std^2, of planes (..., A, B)."""
     import jax.numpy as jnp
+    from jax import lax
 
     up, side = conv.filter[0] // 2, conv.filter[1] // 2
-    mode = "wrap" if conv.padding == "CIRCULAR" else "constant"
     none = [(0, 0)] * (planes.ndim - 2)
-    rows, columns = group.torus
-    padded = jnp.pad(planes, [*none, (up, up), (side, side)], mode=mode)
-    tall = sum(padded[..., a : a + rows, :] for a in range(conv.filter[0]))
-    total = sum(tall[..., b : b + columns] for b in range(conv.filter[1]))
+    rows, columns = group.shape
+    starts = [(a, b) for a in range(2 * up + 1) for b in range(2 * side + 1)]
+    if group.ring:
+        line = group.padded[1]
+        reach = up * line + side
+        flat = lax.optimization_barrier(jnp.pad(planes, [*none, (0, 0), (reach, reach)]))
+        total = sum(flat[..., a * line + b :][..., :columns] for a, b in starts)
+    else:
+        wrapped = jnp.pad(planes, [*none, (up, up), (side, side)], mode="wrap")
+        total = sum(wrapped[..., a : a + rows, b : b + columns] for a, b in starts)
     return total * (conv.w_std**2 / (conv.filter[0] * conv.filter[1])) + bias * conv.b_std**2
 
 
-def _chunk(columns: int) -> int:
-    """The largest divisor of `columns` that is at most CHUNK_LAGS."""
-    return max(k for k in range(1, CHUNK_LAGS + 1) if columns % k == 0)
+def _chunks(columns: int) -> tuple[int, int]:
+    """How many chunks the lags of a row are taken in, and of how many lags each."""
+    count = -(-columns // CHUNK_LAGS)
+    return count, -(-columns // count)
 
 
 @functools.lru_cache(maxsize=64)
@@ -239,37 +264,40 @@ def _run_group(
 
     groups = traced_groups(network)
     group = groups[number]
-    rows, columns = group.torus
+    rows, columns = group.shape
     signed = _signed(groups, number)
     exact = precision == "mixed" and group.window is not None
     arithmetic: Precision = "double" if exact else precision
     high = jnp.float32 if _single(group, arithmetic, "fast") else jnp.float64
-    lags = _chunk(columns)
-    numbers = [jnp.tile(array, (1, 2, 2)).astype(high) for array in right]
+    chunks, lags = _chunks(columns)
+    length = 2 * columns + lags
+    numbers = [jnp.tile(array, (1, 2, 3))[..., :length].astype(high) for array in right]
     left = TracedSide(*(array.astype(high) for array in left))
-    tensors = None if source is None else [_embed_tensor(group, tensor) for tensor in source]
+    tensors = None if source is None else [_embed_tensor(group, x, length) for x in source]
 
     def chunk(position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        down, across = position // (columns // lags), position % (columns // lags) * lags
+        down, across = position // chunks, position % chunks * lags
 
         def shifted(doubled: jax.Array) -> jax.Array:  # (m, 2A, 2B) -> (m, lags, A, B)
             size = (doubled.shape[0], rows, columns)
             starts = [(0, down, across + lag) for lag in range(lags)]
             return jnp.stack([lax.dynamic_slice(doubled, s, size) for s in starts], axis=1)
 
-        channels, deviation, activated = (shifted(array) for array in numbers)
+        channels, *numbered = (shifted(array) for array in numbers)
         if tensors is None:
-            nngp = jnp.einsum("cij,clij->lij", left.channels, channels)
+            nngp = sum(x * y for x, y in zip(left.channels, channels, strict=True))
             ntk = jnp.zeros_like(nngp)
         else:
             nngp, ntk = (_planes(tensor, down, across, lags).astype(high) for tensor in tensors)
-        side = TracedSide(channels, deviation, activated)
+        side = TracedSide(channels, *numbered)
         nngp, ntk = _layers(group, arithmetic, left, side, nngp, ntk, signed)
         if group.window is not None:
             return nngp, ntk
-        return nngp.sum(dtype=jnp.float64), ntk.sum(dtype=jnp.float64)
+        used = (across + jnp.arange(lags) < columns)[:, None, None]
+        totals = (jnp.where(used, plane, 0).astype(jnp.float64).sum() for plane in (nngp, ntk))
+        return next(totals), next(totals)
 
-    nngp, ntk = lax.map(chunk, jnp.arange(rows * columns // lags))
+    nngp, ntk = lax.map(chunk, jnp.arange(rows * chunks))
     if group.window is None:
         scale = 1.0 / (group.rows * group.columns) ** 2
         return nngp.sum() * scale, ntk.sum() * scale
@@ -307,25 +335,25 @@ def _layers(
 ) -> tuple[jax.Array, jax.Array]:
     """All layers on planes (lags, A, B)."""
     import jax.numpy as jnp
+    from jax import lax
 
     low = jnp.float32 if _single(group, precision, "fast", "mixed") else jnp.float64
     degree: Degree = "single" if low == jnp.float32 else "double"
     ntk = ntk.astype(low)
     for number, layer in enumerate(group.layers):
         dual = layer.dual
-        covariance = _affine(group, layer.convolution, nngp, 1.0)
+        covariance = lax.optimization_barrier(_affine(group, layer.convolution, nngp, 1.0))
         theta = covariance.astype(low) + _affine(group, layer.convolution, ntk, 0.0)
         s, s2 = left.deviation[number], right.deviation[number]
         product = s * s2
         inside = product > 0
-        inverse = 1 / jnp.where(inside, product, 1)
+        inverse = left.inverse[number] * right.inverse[number]
         size = jnp.minimum(jnp.abs(covariance) if signed else covariance, product)
-        gap = (product - size).astype(low) * inverse.astype(low)
-        root = jnp.sqrt(jnp.where(inside, gap, 1))
+        gap = ((product - size) * inverse).astype(low)
+        root = lax.optimization_barrier(jnp.sqrt(jnp.where(inside, gap, 1)))
         rho = None
         if signed:
-            ratio = jnp.where(inside, covariance * inverse, 0)
-            rho = jnp.clip(ratio, -1, 1).astype(low)
+            rho = jnp.clip(covariance * inverse, -1, 1).astype(low)
         stds = (None, None) if dual.homogeneous else (s.astype(low)[None], s2.astype(low))
         result = dual.pair(Correlation(root, rho), *stds, degree=degree)
         e = left.activated[number] * right.activated[number]
@@ -342,32 +370,33 @@ def _layers(
     return nngp, ntk
 
 
-def _lag_index(group: TracedGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For pixels s and s', (P, Q, P, Q): the lag, and s, as flat indices of the torus."""
-    rows, columns = group.torus
+def _pooled(group: TracedGroup, planes: jax.Array) -> jax.Array:
+    """Planes of all lags (rows * chunks, lags, A, B) as the tensor behind the pool."""
+    assert group.window is not None
+    rows, columns = group.shape
+    line = group.padded[1]
     i, j, k, m = np.meshgrid(
         *(np.arange(size) for size in (group.rows, group.columns) * 2), indexing="ij"
     )
-    return (k - i) % rows * columns + (m - j) % columns, i * columns + j
-
-
-def _pooled(group: TracedGroup, planes: jax.Array) -> jax.Array:
-    """Planes of all lags, any leading axes, as the tensor behind the pool."""
-    assert group.window is not None
-    size = group.torus[0] * group.torus[1]
-    tensor = planes.reshape(size, size)[_lag_index(group)]
+    here = i * line + j
+    if group.ring:
+        lag = (k * line + m - here) % columns
+    else:
+        lag = (k - i) % rows * columns + (m - j) % columns
+    every = planes.reshape(rows, -1, rows * columns)[:, :columns].reshape(rows * columns, -1)
+    tensor = every[lag, here]
     p, q = group.window
     shape = (group.rows // p, p, group.columns // q, q)
     return tensor.reshape(shape * 2).mean(axis=(1, 3, 5, 7))
 
 
-def _embed_tensor(group: TracedGroup, tensor: jax.Array) -> jax.Array:
-    """(P, Q, P, Q) with zeros up to (A, B, 2A, 2B): the second image twice in both directions."""
+def _embed_tensor(group: TracedGroup, tensor: jax.Array, length: int) -> jax.Array:
+    """(P, Q, P, Q) as (A, B, 2A, length): the second image repeated in both directions."""
     import jax.numpy as jnp
 
-    rows, columns = group.torus
-    widths = [(0, rows - group.rows), (0, columns - group.columns)] * 2
-    return jnp.tile(jnp.pad(tensor, widths), (1, 1, 2, 2))
+    down, across = (a - b for a, b in zip(group.padded, (group.rows, group.columns), strict=True))
+    full = jnp.pad(tensor, [(0, down), (0, across)] * 2).reshape(group.shape * 2)
+    return jnp.tile(full, (1, 1, 2, 3))[..., :length]
 
 
 def _planes(tensor: jax.Array, down: jax.Array, across: jax.Array, lags: int) -> jax.Array:
@@ -379,6 +408,3 @@ def _planes(tensor: jax.Array, down: jax.Array, across: jax.Array, lags: int) ->
     j = jnp.arange(columns)[None, None, :]
     lag = jnp.arange(lags)[:, None, None]
     return tensor[i, j, i + down, j + across + lag]
-
-
-__all__ = ["AveragePool", "TracedImages", "prepare_traced", "traced_block"]
