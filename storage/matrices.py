@@ -368,6 +368,11 @@ def delete(blobs: BlobStore, matrix_id: str) -> None:
     blobs.delete_prefix(f"{FOLDER}/{matrix_id}")
 
 
+def scratch_key(matrix_id: str) -> str:
+    """Prefix of what a job keeps beside its unsealed result to go on from; not an array name."""
+    return _key(check_matrix_id(matrix_id), "_scratch")
+
+
 def list_matrices(blobs: BlobStore) -> list[str]:
     """Ids of all matrices that have a manifest, sealed or not, sorted."""
     return sorted(

@@ -10,7 +10,7 @@ import errno
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,19 +96,24 @@ def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
 
     Never raises for a fault of one tile: it becomes a `TileFailure` and the next tile follows.
     """
+    return finish_batch(TileWorker, task, tiles)
+
+
+def finish_batch(worker: type[TileWorker], task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+    """`compute_batch` with another idea of what to do with the values of a tile."""
     with about_job(task.job):
         started = time.perf_counter()
-        result = _compute_batch(task, tiles)
+        result = _finish_batch(worker, task, tiles)
         seconds = time.perf_counter() - started
         logger.info("%d tiles of %s in %.2f s.", len(result.done), task.manifest.id, seconds)
         return result
 
 
-def _compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def _finish_batch(kind: type[TileWorker], task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
     blobs = open_blobs(task.store_url)
     state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
-    worker = _TileWorker(task, blobs, state, _stop_check(blobs, task.stop_key))
+    worker = kind(task, blobs, state, _stop_check(blobs, task.stop_key))
     done: list[TileResult] = []
     failed: list[TileFailure] = []
     for tile in tiles:
@@ -123,8 +128,9 @@ def _compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
     return BatchResult(tuple(done), tuple(failed), stopped=False)
 
 
-class _TileWorker:
-    """Finishes the tiles of one batch, one after the other in the same buffers."""
+class TileWorker:
+    """Finishes the tiles of one batch, one after the other in the same buffers: writes each as a
+    chunk. A subclass may do something else with the `blocks` of a tile."""
 
     def __init__(
         self, task: GramTask, blobs: BlobStore, state: WorkerState, check_stop: Callable[[], None]
@@ -167,19 +173,31 @@ class _TileWorker:
         return found
 
     def _compute_and_write(self, tile: Tile) -> dict[str, TileStatistics]:
-        manifest, step, diagonal = self._task.manifest, self._block_rows, self._on_diagonal(tile)
-        kernel = self._kernel()
+        manifest, diagonal = self._task.manifest, self._on_diagonal(tile)
         rows, cols = self._task.plan.extent(tile)
-        x1 = self._panel(self._task.x1, rows, kernel)
-        x2 = x1 if diagonal else self._panel(self._task.x2 or self._task.x1, cols, kernel)
+        shape = (rows.stop - rows.start, cols.stop - cols.start)
         if not self._chunks:
             for layout in manifest.arrays:
                 self._chunks[layout.name] = ChunkBuffer(layout.chunk_shape, layout.dtype)
         arrays = {
-            name: TileArray(chunk, (x1.rows, x2.rows), block_rows=step, diagonal=diagonal)
+            name: TileArray(chunk, shape, block_rows=self._block_rows, diagonal=diagonal)
             for name, chunk in self._chunks.items()
         }
-        names = tuple(arrays)
+        for r, c, block in self.blocks(tile):
+            for name, array in arrays.items():
+                array.put(r, c, block[name])
+        for name, array in arrays.items():
+            matrices.write_chunk(self._blobs, manifest, name, tile, array.chunk)
+        return {name: array.statistics for name, array in arrays.items()}
+
+    def blocks(self, tile: Tile) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Compute blocks (r, c) of a tile, row by row: values by output, padded or clipped."""
+        step, diagonal = self._block_rows, self._on_diagonal(tile)
+        names = tuple(layout.name for layout in self._task.manifest.arrays)
+        kernel = self._kernel()
+        rows, cols = self._task.plan.extent(tile)
+        x1 = self._panel(self._task.x1, rows, kernel)
+        x2 = x1 if diagonal else self._panel(self._task.x2 or self._task.x1, cols, kernel)
         for r, left in enumerate(x1.blocks):
             # In a diagonal tile only blocks on and above the diagonal are computed, exactly those
             # that a smaller tile size would compute; the others are their transposes.
@@ -190,11 +208,7 @@ class _TileWorker:
                 block = kernel.block(
                     left, right, symmetric=diagonal and r == c, outputs=names, block_rows=step
                 )
-                for name, array in arrays.items():
-                    array.put(r, c, block[name])
-        for name, array in arrays.items():
-            matrices.write_chunk(self._blobs, manifest, name, tile, array.chunk)
-        return {name: array.statistics for name, array in arrays.items()}
+                yield r, c, block
 
     def _kernel(self) -> Any:
         from workers.kernels import compile_kernel, parse_kernel  # imports JAX, only in workers

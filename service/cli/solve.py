@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption, connected, matrix_id
+from service.cli.connection import (
+    DEFAULT_URL,
+    JsonOption,
+    UrlOption,
+    connected,
+    dataset_id,
+    matrix_id,
+)
+from service.cli.outcome import UsageError
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
 
 app = typer.Typer(no_args_is_help=True, help="Get answers from a stored Gram matrix.")
@@ -52,5 +60,39 @@ def spectrum(
             "centred": centred or None,
             "ridge": ridge,
             "ridge_relative": False if ridge_absolute else None,
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command()
+def predict(
+    solution: Annotated[str, typer.Argument(help="A finished solve: mx-..., or the job's id.")],
+    x: Annotated[
+        str | None, typer.Option(help="New inputs: a .npy/.npz file, or a data set (ds-...).")
+    ] = None,
+    cross: Annotated[
+        str | None, typer.Option(help="A stored cross-Gram instead: mx-..., or the job's id.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Data set of the targets to compare with (ds-...).")
+    ] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Predictions for new inputs. Example: gramian solve predict job-... --x test.npy --watch"""
+    with connected(url) as client:
+        if (x is None) == (cross is None):
+            raise UsageError(
+                "Predictions need new inputs or a stored cross-Gram.",
+                advice="give one of --x and --cross",
+            )
+        task = {
+            "type": "predict",
+            "solution": matrix_id(client, solution),
+            "x": None if x is None else dataset_id(client, x),
+            "cross": None if cross is None else matrix_id(client, cross),
+            "targets": targets,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)

@@ -153,6 +153,14 @@ class Client(People):
         """
         return self.submit({"type": "solve", "matrix": matrix, **options})
 
+    def predict(self, solution: str, x: str | None = None, **options: Any) -> Job:
+        """Predictions for the data set `x` from the dual coefficients of a finished solve.
+
+        The kernel of `x` with the training set is computed and not stored; name a stored
+        cross-Gram with `cross` instead of `x` to use that. `options`: cross, targets.
+        """
+        return self.submit({"type": "predict", "solution": solution, "x": x, **options})
+
     def spectrum(self, matrix: str, **options: Any) -> Job:
         """Eigenvalues of a stored Gram matrix.
 

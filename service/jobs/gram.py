@@ -197,6 +197,33 @@ class GramJobs:
         }
 
 
+def cross_tiling(
+    context: JobContext,
+    spec: KernelSpec,
+    x1: DatasetInfo,
+    x2: DatasetInfo,
+    *,
+    dtype: DTypeName,
+    output: Output,
+    tile_rows: int | None,
+) -> tuple[MatrixManifest, Estimate]:
+    """The cross-Gram of `x1` and `x2` as a gram job would cut it, and what its tiles cost.
+
+    `tile_rows` None: chosen as for a job. Raises InvalidKernelError, InvalidGramError.
+    """
+    request = GramTask(
+        type="gram",
+        kernel=spec.canonical(),
+        x1=x1.id,
+        x2=x2.id,
+        outputs=(output,),
+        dtype=dtype,
+        tile_rows=tile_rows,
+    )
+    manifest = _manifest(context, request, spec, x1, x2)
+    return manifest, _estimate(context, spec, x1, manifest)
+
+
 def stored_manifest(context: JobContext, matrix_id: str) -> MatrixManifest | None:
     """The manifest under which a matrix was begun, or None.
 

@@ -11,14 +11,15 @@ from pydantic import ConfigDict, Field
 from service.jobs.analysis import ANALYSIS, AnalysisTask
 from service.jobs.gram import GramJobs, GramTask
 from service.jobs.plans import TaskType
+from service.jobs.predict import PREDICT, PredictTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
 from service.schemas.tasks import Asked
 
-TASK_TYPES: tuple[TaskType, ...] = (GramJobs(), SOLVE, SPECTRUM, ANALYSIS)
+TASK_TYPES: tuple[TaskType, ...] = (GramJobs(), SOLVE, SPECTRUM, ANALYSIS, PREDICT)
 
 Task = Annotated[
-    GramTask | SolveTask | SpectrumTask | AnalysisTask,
+    GramTask | SolveTask | SpectrumTask | AnalysisTask | PredictTask,
     Field(discriminator="type"),
 ]
 

@@ -169,8 +169,9 @@ def tall_layout(name: str, shape: tuple[int, ...]) -> ArrayLayout:
 
 
 def _recorded(context: JobContext, manifest: MatrixManifest) -> dict[str, Any]:
-    """Note a sealed result in the catalog; its summary."""
+    """Note a sealed result in the catalog and drop what it was made from; its summary."""
     digest = matrices.sealed_digest(context.blobs, manifest.id)
     context.catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
+    context.blobs.delete_prefix(matrices.scratch_key(manifest.id))
     summary: dict[str, Any] = matrices.attributes(context.blobs, manifest.id)[_ATTRIBUTE]
     return {"digest": digest, **summary}

@@ -13,9 +13,11 @@ import pytest
 from storage import matrices
 from support.matrices import gram_manifest
 from support.server import LiveServer, live_server, offline_settings
-from support.service_state import put_sealed_gram, register
+from support.service_state import put_sealed_gram, put_sealed_solution, register
+from workers.kernels.spec import parse_kernel
 
 RNG = np.random.default_rng(1)
+KERNEL = parse_kernel({"preset": "fc", "depth": 1}).canonical()
 MISSING = "mx-" + "0" * 32
 
 
@@ -24,8 +26,10 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     """Data sets and matrices for requests that are wrong in one thing only."""
     x = RNG.standard_normal((20, 5)).astype(np.float32)
     train = upload(x, np.arange(20) % 3)
-    request = {"kernel": {"layers": []}, "x1": train, "x2": None}
+    request = {"kernel": KERNEL, "x1": train, "x2": None}
     gram = put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id
+    solve = {"task": "solve", "matrix": gram, "array": "ntk"}
+    other = {**request, "x1": "ds-" + "1" * 32, "x2": "ds-" + "2" * 32}
     unsealed = gram_manifest((21, 21))
     register(server, unsealed)
     matrices.create(server.services.blobs, unsealed)
@@ -36,6 +40,13 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
         "long": upload(RNG.standard_normal((30, 5)), np.arange(30) % 3),
         "gram": gram,
         "unsealed": unsealed.id,
+        "wide": upload(RNG.standard_normal((20, 7)), np.arange(20) % 3),
+        "dual": put_sealed_solution(server, solve, (20, 3)),
+        "short": put_sealed_solution(server, solve, (19, 3)),
+        "duals of something else": put_sealed_solution(server, solve, (20, 3), name="alpha"),
+        "foreign cross": put_sealed_gram(
+            server, (12, 20), symmetric=False, provenance={"request": other}
+        )[0].id,
         "small": put_sealed_gram(server, (10, 10), provenance={"request": request})[0].id,
         "rectangle": put_sealed_gram(
             server, (10, 20), symmetric=False, provenance={"request": request}
@@ -63,6 +74,10 @@ def convergence(**changes: Any) -> dict[str, Any]:
 def smoothness(**changes: Any) -> dict[str, Any]:
     given = {"kernel": "fc", "angles": [0.0, 1.0], "values": [1.0, 2.0]}
     return theory("smoothness", **{**given, **changes})
+
+
+def predict(**changes: Any) -> dict[str, Any]:
+    return {"type": "predict", "solution": "dual", **changes}
 
 
 INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
@@ -118,6 +133,27 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "fewer values than angles": (smoothness(values=[1.0]), 422, ANALYSIS),
     "smoothness of nothing": (smoothness(angles=[], values=[]), 422, INVALID),
+    "predictions from nothing": (predict(solution=MISSING, x="train"), 404, "not-found"),
+    "predictions for nothing": (predict(), 422, INVALID),
+    "predictions for two things": (predict(x="train", cross="rectangle"), 422, INVALID),
+    "predictions from an unsealed matrix": (
+        predict(solution="unsealed", x="train"),
+        409,
+        "not-ready",
+    ),
+    "predictions from a Gram matrix": (predict(solution="gram", x="train"), 422, SOLVE),
+    "predictions without a dual": (
+        predict(solution="duals of something else", x="train"),
+        422,
+        SOLVE,
+    ),
+    "a dual of another size": (predict(solution="short", x="train"), 422, SOLVE),
+    "new inputs that are not there": (predict(x="ds-" + "0" * 32), 404, "not-found"),
+    "new inputs of another shape": (predict(x="wide"), 422, "invalid-gram"),
+    "targets for other inputs": (predict(x="twins", targets="train"), 422, SOLVE),
+    "inputs compared with no targets": (predict(x="train", targets="unlabelled"), 422, SOLVE),
+    "a cross-Gram with too few columns": (predict(cross="small"), 422, SOLVE),
+    "a cross-Gram of other data": (predict(cross="foreign cross"), 422, SOLVE),
     "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
 }
 

@@ -19,12 +19,14 @@ from service.schemas.common import (
     EXAMPLE_CROSS,
     EXAMPLE_DATASET,
     EXAMPLE_MATRIX,
+    EXAMPLE_SOLUTION,
     EXAMPLE_TEST_SET,
 )
 from service.settings import ServiceSettings
 from storage.errors import GramianError
 from support.server import LiveServer
-from support.service_state import npy, put_sealed_gram
+from support.service_state import npy, put_sealed_gram, put_sealed_solution
+from workers.kernels.spec import parse_kernel
 
 ROUTES = {
     "get /healthz",
@@ -152,12 +154,16 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     rng = np.random.default_rng(0)
     train = upload(rng.standard_normal((600, 4)), np.arange(600) % 3)
     test = upload(rng.standard_normal((12, 4)), np.arange(12) % 3)
-    request = {"kernel": {"layers": []}, "x1": train}
-    cross = {"kernel": {"layers": []}, "x1": test, "x2": train}
+    kernel = parse_kernel({"preset": "fc", "depth": 1}).canonical()
+    request = {"kernel": kernel, "x1": train}
+    cross = {"kernel": kernel, "x1": test, "x2": train}
+    gram = put_sealed_gram(server, (600, 600), provenance={"request": request})[0].id
+    solve = {"task": "solve", "matrix": gram, "array": "ntk"}
     return {
         EXAMPLE_DATASET: train,
         EXAMPLE_TEST_SET: test,
-        EXAMPLE_MATRIX: put_sealed_gram(server, (600, 600), provenance={"request": request})[0].id,
+        EXAMPLE_MATRIX: gram,
+        EXAMPLE_SOLUTION: put_sealed_solution(server, solve, (600, 3)),
         EXAMPLE_CROSS: put_sealed_gram(
             server, (12, 600), symmetric=False, provenance={"request": cross}
         )[0].id,

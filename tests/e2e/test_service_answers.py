@@ -190,3 +190,27 @@ def test_an_analysis_of_what_has_no_answer_fails_with_advice(bench: Bench) -> No
     assert error is not None
     assert error["kind"] == "invalid-analysis"
     assert "ridge" in error["advice"]
+
+
+def test_predictions_for_new_inputs_do_without_a_stored_cross_gram(bench: Bench) -> None:
+    solved = bench.client.solve(bench.gram, ridge=1e-3, cross=bench.cross, tolerance=1e-9)
+    truth = bench.client.answer(solved)
+    solution = finished(bench.client, solved)
+    matrices = {matrix.id for matrix in bench.client.matrices()}
+    job = bench.client.predict(solution, bench.test)
+    streamed = bench.client.answer(job)
+    np.testing.assert_allclose(
+        streamed.arrays["predictions"], truth.arrays["predictions"], rtol=1e-9, atol=1e-11
+    )
+    assert streamed.summary["accuracy"] == truth.summary["accuracy"]
+    assert streamed.summary["confusion"] == truth.summary["confusion"]
+    progress = [e.data for e in bench.client.watch(job.id) if e.type == "progress"]
+    assert progress[-2]["phase"] == "sealing"
+    assert max(news.get("tiles_done", 0) for news in progress) == 3  # 40 x 150 in edges of 64
+    # Nothing but the predictions has been stored.
+    new = {matrix.id for matrix in bench.client.matrices()} - matrices
+    assert new == {bench.client.job(job.id).matrix}
+    stored = bench.client.answer(bench.client.predict(solution, cross=bench.cross))
+    np.testing.assert_allclose(
+        stored.arrays["predictions"], truth.arrays["predictions"], rtol=1e-9, atol=1e-11
+    )

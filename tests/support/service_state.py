@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from storage import matrices
 from storage.format import MatrixManifest
-from support.matrices import sealed_gram
+from storage.keys import matrix_id
+from support.matrices import panel_manifest, sealed_gram, write_all
 from support.server import LiveServer
 
 
@@ -47,6 +50,23 @@ def put_sealed_gram(
     digest = matrices.sealed_digest(services.blobs, manifest.id)
     services.catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
     return manifest, arrays
+
+
+def put_sealed_solution(
+    server: LiveServer, request: dict[str, Any], shape: tuple[int, int], *, name: str = "dual"
+) -> str:
+    """The id of a sealed solution with random coefficients, in store and catalog."""
+    services = server.services
+    bare = panel_manifest({name: shape})
+    key = hashlib.sha256(repr((request, shape, name)).encode()).hexdigest()
+    manifest = replace(bare, id=matrix_id(key), kind="solution", provenance={"request": request})
+    values = np.random.default_rng(0).standard_normal(shape)
+    digests = write_all(services.blobs, manifest, {name: values})
+    matrices.seal(services.blobs, manifest, digests, {"result": {"classes": [*range(shape[1])]}})
+    register(server, manifest)
+    digest = matrices.sealed_digest(services.blobs, manifest.id)
+    services.catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
+    return manifest.id
 
 
 def register(server: LiveServer, manifest: MatrixManifest) -> None:

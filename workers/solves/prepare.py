@@ -16,7 +16,7 @@ from workers.solves.errors import InvalidSolveError
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Float64
 from workers.solves.source import StoredTiles
-from workers.solves.targets import encode_targets, is_labels, real_targets
+from workers.solves.targets import Encoding, encode_targets, is_labels, real_targets
 
 DEFAULT_INDUCING_FACTOR = 20  # × √m inducing points
 
@@ -165,24 +165,38 @@ def _test_targets(
             "There are test targets but no cross-Gram to predict with.",
             advice="Name the cross matrix, or leave the test targets out.",
         )
-    targets = np.asarray(request.test_targets)
-    if targets.ndim == 0 or len(targets) != cross.layout.shape[0]:
+    return checked_test_targets(
+        request.test_targets,
+        cross.layout.shape[0],
+        labels=labels,
+        columns=columns,
+        encoding=request.encoding,
+    )
+
+
+def checked_test_targets(
+    values: NDArray[Any], rows: int, *, labels: bool, columns: int, encoding: Encoding = "auto"
+) -> NDArray[Any]:
+    """What predictions (rows, columns) can be compared with: labels (rows,), or real (rows,
+    columns). `labels`: whether the columns stand for classes. Raises InvalidSolveError."""
+    targets = np.asarray(values)
+    if targets.ndim == 0 or len(targets) != rows:
         raise InvalidSolveError(
             f"There are {len(targets) if targets.ndim else 0} test targets for"
-            f" {cross.layout.shape[0]} rows of the cross-Gram.",
+            f" {rows} rows of the cross-Gram.",
             advice="Send one for each sample of the test set.",
         )
-    if is_labels(targets) != labels and request.encoding != "real":
+    if is_labels(targets) != labels and encoding != "real":
         raise InvalidSolveError(
             "Targets and test targets must both be labels or both be real.",
             advice="Send integers of shape (n,) for labels, floating-point numbers otherwise.",
         )
     if labels:
         return targets
-    values = real_targets(targets)
-    if values.shape[1] != columns:
+    numbers = real_targets(targets)
+    if numbers.shape[1] != columns:
         raise InvalidSolveError(
-            f"Targets have {columns} columns, test targets {values.shape[1]}.",
+            f"Targets have {columns} columns, test targets {numbers.shape[1]}.",
             advice="Both need the same columns.",
         )
-    return values
+    return numbers

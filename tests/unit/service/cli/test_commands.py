@@ -139,6 +139,17 @@ def test_spectra_and_analyses_send_only_what_was_said(service: FakeService):
     ]
 
 
+def test_predictions_name_inputs_or_a_cross_gram(service: FakeService):
+    assert _run("solve", "predict", MX, "--x", DS, "--targets", DS).exit_code == 0
+    assert _run("solve", "predict", MX, "--cross", MX).exit_code == 0
+    assert service.tasks == [
+        {"type": "predict", "solution": MX, "x": DS, "targets": DS},
+        {"type": "predict", "solution": MX, "cross": MX},
+    ]
+    assert _run("solve", "predict", MX).exit_code == ExitCode.USAGE
+    assert _run("solve", "predict", MX, "--x", DS, "--cross", MX).exit_code == ExitCode.USAGE
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_task_file_may_be_the_body_or_the_task(
     service: FakeService, tmp_path: Path, wrapped: bool

@@ -1,0 +1,1 @@
+"""Predictions for new inputs: K(X*, X) times dual coefficients, tile by tile, K never stored."""
