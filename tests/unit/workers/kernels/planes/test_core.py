@@ -59,7 +59,9 @@ TOLERANCES: dict[Precision, float] = {"double": 1e-8, "mixed": 2e-7, "fast": 4e-
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize(
+    "precision", ["double", "mixed", pytest.param("fast", marks=pytest.mark.slow)]
+)
 def test_against_full_tensors(name: str, precision: Precision) -> None:
     """Noise, constant, saturated, nearly equal and mostly empty images; every pair of them."""
     network = NETWORKS[name]

@@ -21,7 +21,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     ("name", "precision", "tolerance"),
-    [("same", "double", 3e-8), ("circular", "fast", 4e-4)],
+    [("same", "double", 3e-8), pytest.param("circular", "fast", 4e-4, marks=pytest.mark.slow)],
 )
 def test_against_full_tensors(name: str, precision: Precision, tolerance: float) -> None:
     network = NETWORKS[name]
