@@ -221,11 +221,11 @@ EXPERIMENT: Experiment[Size] = Experiment(
     name="deq-depth",
     summary="Feng & Kolter 2020, figure 1: accuracy of NTK and DEQ-NTK against depth",
     small=Size(
-        pool=2200,
+        pool=1500,
         train=1000,
         test=100,
-        draws=20,
-        depths=(1, 2, 5, 10, 20, 50, 100),
+        draws=5,
+        depths=(1, 3, 10, 30, 100),
         weight_variances=(0.25, 0.6),
     ),
     full=Size(

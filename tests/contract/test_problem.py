@@ -210,6 +210,32 @@ BAD_TASKS: dict[str, tuple[Any, int, str]] = {
         422,
         "invalid-kernel",
     ),
+    "activation after a skip of one": (
+        gram(kernel={"layers": [DENSE, RELU, {"op": "residual", "body": [DENSE]}, RELU, DENSE]}),
+        422,
+        "invalid-kernel",
+    ),
+    "residual without weights": (
+        gram(kernel={"layers": [DENSE, {"op": "residual", "body": [RELU]}, DENSE]}),
+        422,
+        "invalid-kernel",
+    ),
+    "equilibrium that expands": (gram(kernel={"preset": "deq", "w_var": 1}), 422, "invalid-kernel"),
+    "equilibrium of nothing": (
+        gram(kernel={"layers": [{"op": "fixed_point", "body": [RELU, DENSE]}]}),
+        422,
+        "invalid-kernel",
+    ),
+    "frequencies without a seed": (
+        gram(kernel={"layers": [{"op": "fourier_features", "kind": "gaussian"}, DENSE]}),
+        422,
+        "invalid-kernel",
+    ),
+    "nothing trained": (
+        gram(kernel={"layers": [{"op": "dense", "trained": "none"}]}, outputs=["ntk"]),
+        422,
+        "invalid-kernel",
+    ),
     "no layers": (gram(kernel={"layers": []}), 422, "invalid-kernel"),
     "no readout": (gram(kernel={"layers": [DENSE, RELU]}), 422, "invalid-kernel"),
     "depth zero": (gram(kernel={"preset": "fc", "depth": 0}), 422, "invalid-kernel"),

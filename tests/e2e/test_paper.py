@@ -155,6 +155,7 @@ def test_depth_convergence(lab: Lab, tmp_path: Path) -> None:
     assert len(write(report, tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_smoothness(lab: Lab, tmp_path: Path) -> None:
     size = smoothness.Size(points=5, layers=(3,), samples=(4,), draws=1, alphas=(0.1,))
     report = smoothness.measure(lab, size)

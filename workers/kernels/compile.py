@@ -195,7 +195,8 @@ class CompiledKernel:
         """
         rows = _checked_rows(x, "x")
         panel = self.panel(rows, block_rows=_round_up(len(rows)))
-        outputs = ("nngp",)
+        jumps = any(not x.dual().differentiable for x in self.spec.activations)
+        outputs = ("nngp",) if jumps else OUTPUTS  # those that calls compile anyway
         with jax.enable_x64(True):
             result = self._block(panel, panel, True, outputs, rows.dtype)
         return None if result.fixed_point is None else Convergence.of(result.fixed_point)

@@ -20,6 +20,7 @@ INPUTS = oracle("inputs")
 TIRER, HAYOU = oracle("resnet_tirer"), oracle("resnet_hayou")
 DEQ, INJECTED = oracle("deq"), oracle("fcnn_ij")
 CONVENTIONS = oracle("fc_conventions")
+SLOW = pytest.mark.slow
 TOLERANCE = {"float64": 1e-14, "float32": 5e-7}
 
 
@@ -60,10 +61,10 @@ def fields(key: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     "key",
     [
-        "relu|L=1|alpha=1.0|sv=1|sw=1",
+        pytest.param("relu|L=1|alpha=1.0|sv=1|sw=1", marks=SLOW),
         "relu|L=15|alpha=0.1|sv=1|sw=1",
         "relu|L=5|alpha=0.5|sv=1.1|sw=1.3",
-        "erf|L=5|alpha=0.5|sv=1.1|sw=1.3",
+        pytest.param("erf|L=5|alpha=0.5|sv=1.1|sw=1.3", marks=SLOW),
     ],
 )
 def test_tirer_resnet(key: str) -> None:
@@ -91,10 +92,10 @@ def test_tirer_resnet_without_blocks_is_two_layers() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "relu|L=2|sw=1|sb=0",
+        pytest.param("relu|L=2|sw=1|sb=0", marks=SLOW),
         "relu|L=20|sw=sqrt2|sb=0",
         "relu|L=5|sw=1|sb=0.3",
-        "erf|L=5|sw=1.2|sb=0.2",
+        pytest.param("erf|L=5|sw=1.2|sb=0.2", marks=SLOW),
     ],
 )
 def test_hayou_resnet(key: str) -> None:
@@ -131,9 +132,9 @@ def variances(key: str) -> dict[str, float]:
     ("key", "rows"),
     [
         ("sw2=0.25|su2=0.25|sb2=0.5", "X"),
-        ("sw2=0.6|su2=0.4|sb2=0", "X"),
+        pytest.param("sw2=0.6|su2=0.4|sb2=0", "X", marks=SLOW),
         ("sw2=0.8|su2=0.2|sb2=0", "X"),
-        ("sw2=0.25|su2=0.25|sb2=0.5", "XU"),
+        pytest.param("sw2=0.25|su2=0.25|sb2=0.5", "XU", marks=SLOW),
         ("sw2=0.99|su2=0.005|sb2=0.005", "XU"),
     ],
 )
@@ -162,10 +163,10 @@ def test_equilibrium_settings_on_unit_vectors(setting: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "sw2=0.25|su2=0.25|sb2=0.5|L=20|XU",
-        "sw2=0.6|su2=0.4|sb2=0|L=0|XU",
+        pytest.param("sw2=0.25|su2=0.25|sb2=0.5|L=20|XU", marks=SLOW),
+        pytest.param("sw2=0.6|su2=0.4|sb2=0|L=0|XU", marks=SLOW),
         "sw2=0.6|su2=0.4|sb2=0|L=5|X",
-        "erf|sw2=0.9|su2=0.3|sb2=0.1|L=5|X",
+        pytest.param("erf|sw2=0.9|su2=0.3|sb2=0.1|L=5|X", marks=SLOW),
     ],
 )
 def test_input_injection_at_finite_depth(key: str) -> None:
@@ -186,19 +187,18 @@ def test_literal_first_layer_has_the_same_limit() -> None:
     limit = compile_kernel({"preset": "deq", "setting": "0.6-0.4-0"})(x)["ntk"]
     literal = compile_kernel({**deep, "literal_first_layer": True, "depth": 1})(x)
     np.testing.assert_allclose(np.diag(literal["nngp"]), 1, rtol=1e-14)
-    for first in (True, False):
-        out = compile_kernel({**deep, "literal_first_layer": first})(x)["ntk"]
-        np.testing.assert_allclose(out, limit, rtol=1e-11)
+    out = compile_kernel({**deep, "literal_first_layer": True})(x)["ntk"]
+    np.testing.assert_allclose(out, limit, rtol=1e-11)
 
 
-@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=SLOW), 4])
 def test_jacot_and_survey_count_affine_layers(depth: int) -> None:
     key = f"jacot|L={depth}|beta=0.1"
     spec = {"preset": "jacot", "affine_layers": depth}
     assert_matches(spec, CONVENTIONS[f"{key}|K"], CONVENTIONS[f"{key}|T"], dtypes=("float64",))
 
 
-@pytest.mark.parametrize("scaling", [True, False])
+@pytest.mark.parametrize("scaling", [pytest.param(True, marks=SLOW), False])
 def test_survey_with_and_without_input_scaling(scaling: bool) -> None:
     name = "survey" if scaling else "survey58_unscaled"
     spec = {"preset": "survey", "affine_layers": 3, "input_scaling": scaling}

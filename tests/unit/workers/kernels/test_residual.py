@@ -69,14 +69,14 @@ def assert_accurate(layers: list[dict[str, Any]], *, loose: float = 1.0, **field
             assert np.max(error[large] / np.abs(reference[name])[large]) < tolerance
 
 
-@pytest.mark.parametrize("blocks", [3, 10, 100])
+@pytest.mark.parametrize("blocks", [pytest.param(3, marks=pytest.mark.slow), 10, 100])
 def test_identity_shortcuts(blocks: int) -> None:
     """Tirer's block, scaled so that variances do not grow like 2^L."""
     block = residual(dense(1.2), RELU, dense(1.1), scale=blocks**-0.5)
     assert_accurate([dense(), *[block] * blocks, dense(1.2)], loose=3 if blocks == 100 else 1)
 
 
-@pytest.mark.parametrize("blocks", [10, 100])
+@pytest.mark.parametrize("blocks", [pytest.param(10, marks=pytest.mark.slow), 100])
 def test_biases_and_both_signs(blocks: int) -> None:
     block = residual(LEAKY, dense(0.8, 0.1), scale=2 * blocks**-0.5)
     assert_accurate([dense(1.3, 0.2), *[block] * blocks], loose=3 if blocks == 100 else 1)
