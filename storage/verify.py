@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,16 @@ from storage.errors import CorruptChunkError, MissingChunkError
 from storage.format import ArrayLayout, MatrixManifest
 from storage.symmetry import is_bitwise_symmetric
 
+# Array and chunk coordinates.
+ChunkName = tuple[str, tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong. `coordinates`: the chunk to recompute, None for the whole array.
 
     `kind`: `missing-chunk`, `corrupt-chunk` (size, checksum, padding or symmetry is wrong) or
-    `digest-mismatch` (every chunk is intact, but these are not the numbers that were sealed).
+    `digest-mismatch` (intact as a chunk or an array, but not the numbers that were sealed).
     """
 
     array: str
@@ -30,18 +34,28 @@ class Problem:
     message: str
 
 
-def verify(blobs: BlobStore, manifest: MatrixManifest) -> list[Problem]:
+def verify(
+    blobs: BlobStore,
+    manifest: MatrixManifest,
+    *,
+    recorded: Mapping[ChunkName, bytes] | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> list[Problem]:
     """Everything that is wrong with a matrix; an empty list means it is intact.
 
     Decodes every stored chunk, one in memory at a time, and recomputes the digests. Of a matrix
-    that is not sealed only the chunks that are there are checked.
+    that is not sealed only the chunks that are there are checked. `recorded`: chunk digests (32
+    bytes) that were noted when the chunks were made; with them a wrong chunk is named, not only
+    its array. `check_stop` is called before each chunk and may raise.
     """
+    known = recorded or {}
     sealed = matrices.is_sealed(blobs, manifest.id)
     problems: list[Problem] = []
     found: dict[str, str] = {}
     for layout in manifest.arrays:
         nodes: list[tuple[tuple[int, ...], bytes]] = []
         for coordinates in matrices.all_stored_coords(layout):
+            check_stop()
             try:
                 values = _read(blobs, manifest, layout, coordinates)
             except (MissingChunkError, CorruptChunkError) as error:
@@ -51,6 +65,9 @@ def verify(blobs: BlobStore, manifest: MatrixManifest) -> list[Problem]:
                 continue
             node = trees.chunk_digest(layout, coordinates, values, block_rows=manifest.block_rows)
             nodes.append((coordinates, node))
+            if known.get((layout.name, coordinates), node) != node:
+                message = f"Chunk {coordinates} of {layout.name} holds other numbers than it did."
+                problems.append(Problem(layout.name, coordinates, "digest-mismatch", message))
         if len(nodes) == layout.stored_chunks:
             found[layout.name] = trees.array_digest(layout, nodes, manifest.block_rows)
     if sealed:

@@ -5,6 +5,12 @@ from __future__ import annotations
 from storage.errors import GramianError
 
 
+class RepairMismatchError(GramianError):
+    """A recomputed tile has another digest than it had; nothing was written."""
+
+    kind = "repair-mismatch"
+
+
 class TileFailedError(GramianError):
     """A tile failed on every attempt; the tiles already computed are kept."""
 

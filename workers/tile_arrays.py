@@ -37,12 +37,16 @@ class TileStatistics:
         else:
             self._nonfinite += int(block.size - np.count_nonzero(np.isfinite(block)))
 
+    def digest(self) -> bytes:
+        """The chunk digest (32 bytes) of what was added."""
+        return root(self._leaves)
+
     def record(self, layout: ArrayLayout, tile: Tile, seconds: float) -> TileRecord:
         return TileRecord(
             array=layout.name,
             i=tile[0],
             j=tile[1],
-            digest=root(self._leaves),
+            digest=self.digest(),
             seconds=seconds,
             minimum=self._low if math.isfinite(self._low) else 0.0,
             maximum=self._high if math.isfinite(self._high) else 0.0,

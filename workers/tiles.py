@@ -10,7 +10,7 @@ import errno
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from storage.chunks import ChunkBuffer
 from storage.datasets import DatasetInfo
 from storage.errors import CorruptChunkError, GramianError, MissingChunkError
 from storage.format import MatrixManifest
+from workers.errors import RepairMismatchError
 from workers.kernels import cost
 from workers.logs import about_job
 from workers.panels import PreparedPanel
@@ -47,6 +48,9 @@ class GramTask:
     panel_cache_bytes: int
     run: str  # names this run's stop flag
     job: str = ""  # what log lines of the workers name
+    # Set for a repair: tiles are computed although they are stored, and written, also to a sealed
+    # matrix, only if they have these digests again.
+    repair: Mapping[tuple[str, Tile], bytes] | None = None
 
     @property
     def plan(self) -> TilePlan:
@@ -144,7 +148,7 @@ class TileWorker:
 
     def finish(self, tile: Tile) -> TileResult:
         start = time.perf_counter()
-        found = self._found(tile)
+        found = self._found(tile) if self._task.repair is None else None
         statistics = self._compute_and_write(tile) if found is None else found
         seconds = time.perf_counter() - start
         records = tuple(
@@ -186,8 +190,13 @@ class TileWorker:
         for r, c, block in self.blocks(tile):
             for name, array in arrays.items():
                 array.put(r, c, block[name])
+        expected = self._task.repair
+        if expected is not None:
+            _check_same(tile, {n: a.statistics.digest() for n, a in arrays.items()}, expected)
         for name, array in arrays.items():
-            matrices.write_chunk(self._blobs, manifest, name, tile, array.chunk)
+            matrices.write_chunk(
+                self._blobs, manifest, name, tile, array.chunk, repair=expected is not None
+            )
         return {name: array.statistics for name, array in arrays.items()}
 
     def blocks(self, tile: Tile) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -234,6 +243,19 @@ class TileWorker:
 
         key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)
         return self._state.panels.get(key, read)
+
+
+def _check_same(
+    tile: Tile, found: Mapping[str, bytes], expected: Mapping[tuple[str, Tile], bytes]
+) -> None:
+    """Raises RepairMismatchError. A digest that was never noted is left to the final check."""
+    for name, digest in found.items():
+        if expected.get((name, tile), digest) != digest:
+            raise RepairMismatchError(
+                f"Tile {tile} of {name} comes out with other numbers than it was sealed with.",
+                advice="Repair it with the library versions and on the kind of processor in its"
+                " provenance, or delete the matrix and submit its request again.",
+            )
 
 
 def _stop_check(blobs: BlobStore, key: str) -> Callable[[], None]:

@@ -6,7 +6,7 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from service.cli import access, jobs, keys, solve, submit
+from service.cli import access, jobs, keys, solve, submit, upkeep
 from service.cli.analyze import analyze
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
@@ -33,6 +33,7 @@ def build() -> typer.Typer:
     for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, access.share, access.audit):
         app.command()(command)
     app.command()(keys.whoami)
+    app.command()(upkeep.verify)
     app.command()(doctor)
     app.command()(demo)
     app.command()(paper)

@@ -173,6 +173,11 @@ class Client(People):
         other, targets, ... as its schema says."""
         return self.submit({"type": "analysis", "analysis": {"name": name, **parameters}})
 
+    def verify(self, matrix: str, *, repair: bool = False) -> Job:
+        """Read a whole matrix again and compare it with what was sealed; with `repair`, compute
+        damaged tiles of a Gram matrix again, to the same digest."""
+        return self.submit({"type": "verify", "matrix": matrix, "repair": repair})
+
     def answer(self, job: Job | str, *, timeout_seconds: float | None = None) -> Answer:
         """Wait for a job and get its summary and all its arrays, in memory.
 

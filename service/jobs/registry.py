@@ -14,12 +14,16 @@ from service.jobs.plans import TaskType
 from service.jobs.predict import PREDICT, PredictTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
+from service.jobs.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
 
-TASK_TYPES: tuple[TaskType, ...] = (GramJobs(), SOLVE, SPECTRUM, ANALYSIS, PREDICT)
+TASK_TYPES: tuple[TaskType, ...] = (
+    *(GramJobs(), SOLVE, SPECTRUM, ANALYSIS, PREDICT),
+    VerifyJobs(),
+)
 
 Task = Annotated[
-    GramTask | SolveTask | SpectrumTask | AnalysisTask | PredictTask,
+    GramTask | SolveTask | SpectrumTask | AnalysisTask | PredictTask | VerifyTask,
     Field(discriminator="type"),
 ]
 

@@ -85,6 +85,7 @@ def test_every_command_has_help():
         "audit",
         "whoami",
         "doctor",
+        "verify",
         "keys",
         "demo",
     ):
