@@ -88,6 +88,15 @@ class ServiceSettings(BaseSettings):
     max_store_bytes: int = Field(default=0, ge=0)
     # Never fill the disk: the catalog and the operating system need some.
     reserved_disk_bytes: int = Field(default=GIB, ge=0)
+    # What `gramian gc` takes. Leftovers (tiles of jobs that were given up, files without a record)
+    # are kept for a while: the same request goes on from them.
+    retention_leftover_days: float = Field(default=7.0, ge=0)
+    # None: for ever. Sealed matrices, and data sets that no matrix and no open job needs.
+    retention_matrix_days: float | None = Field(default=None, ge=0)
+    retention_dataset_days: float | None = Field(default=None, ge=0)
+    # Events of jobs that ended, and the audit log.
+    retention_event_days: float | None = Field(default=90.0, ge=0)
+    retention_audit_days: float | None = Field(default=None, ge=0)
     max_open_jobs: int = Field(default=64, ge=1)
     # Of one owner. One Gram job already keeps every worker busy; a second one lets solves pass a
     # long Gram. Other owners' jobs run beside them and get their share (service.jobs.shares).

@@ -34,6 +34,7 @@ def build() -> typer.Typer:
         app.command()(command)
     app.command()(keys.whoami)
     app.command()(upkeep.verify)
+    app.command()(upkeep.gc)
     app.command()(doctor)
     app.command()(demo)
     app.command()(paper)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn
@@ -72,7 +72,7 @@ def reported(base_url: str = "") -> Iterator[None]:
         fail(error.message, advice=error.advice)
 
 
-def print_rows(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_rows(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Aligned columns under their names, never cut: ids are for copying."""
     widths = [max(len(row[n]) for row in [names, *rows]) for n in range(len(names))]
     for row in [names, *rows]:

@@ -56,6 +56,10 @@ class People:
     def revoke_key(self, key_id: str) -> Json:
         return self._transport.json("DELETE", f"/v1/admin/keys/{key_id}")
 
+    def garbage(self, *, delete: bool = False) -> Json:
+        """What may be thrown away; with `delete` it is. For administrators."""
+        return self._transport.json("POST", "/v1/admin/garbage", json={"delete": delete})
+
     def audit(self, owner: str | None = None) -> Iterator[Json]:
         """Who did what, newest first, for administrators."""
         parameters = {} if owner is None else {"owner": owner}

@@ -10,10 +10,12 @@ from fastapi import APIRouter, Body, Path, Query, Response
 
 from service.deps import CallerDep, JsonBody, PageDep, Services, ServicesDep
 from service.errors import InvalidRequestError
+from service.garbage import Item, Retention, collect, find, prune_records
 from service.identity import ADMIN_PREFIX, LOCAL
 from service.keyring import new_key
 from service.schemas.access import AuditOut, KeyOut, KeyRequest, NewKeyOut, Quota
 from service.schemas.common import Page, error_responses
+from service.schemas.garbage import GarbageItem, GarbageOut, GarbageRequest
 from service.views import next_link
 from storage.catalog import AuditRecord, KeyQuota, KeyRecord
 from storage.errors import ConflictError
@@ -115,6 +117,43 @@ def list_audit(services: ServicesDep, page: PageDep, owner: OwnerQuery = None) -
     return Page(
         items=[_entry(record) for record in records],
         next=next_link(f"{ADMIN_PREFIX}/audit", cursor, limit=page.limit, owner=owner),
+    )
+
+
+@router.post(
+    "/garbage",
+    summary="Find or delete garbage",
+    dependencies=[JsonBody],
+    responses=error_responses("invalid-request", "unsupported-media-type"),
+)
+def collect_garbage(
+    services: ServicesDep,
+    body: Annotated[
+        GarbageRequest,
+        Body(openapi_examples={"look": {"summary": "Only look", "value": {"delete": False}}}),
+    ],
+) -> GarbageOut:
+    """Leftovers of broken work and things past their retention (settings `retention_*`). Nothing
+    that an open job or a stored matrix needs goes."""
+    settings = services.settings
+    retention = Retention(
+        leftover_days=settings.retention_leftover_days,
+        matrix_days=settings.retention_matrix_days,
+        dataset_days=settings.retention_dataset_days,
+        event_days=settings.retention_event_days,
+        audit_days=settings.retention_audit_days,
+    )
+    items, kept = find(services.context, retention), list[Item]()
+    counts = {"events": 0, "audit_entries": 0}
+    if body.delete:
+        items, kept = collect(services.context, items)
+        counts = prune_records(services.context, retention)
+    return GarbageOut(
+        deleted=body.delete,
+        items=[GarbageItem.model_validate(asdict(item)) for item in items],
+        kept=[GarbageItem.model_validate(asdict(item)) for item in kept],
+        stored_bytes=sum(item.stored_bytes for item in items),
+        **counts,
     )
 
 

@@ -87,6 +87,12 @@ class Matrices:
                 raise missing(matrix_id)
             return _record(found)
 
+    def matrix_inputs(self, matrix_id: str) -> set[str]:
+        """Ids of the data sets and matrices that a matrix was computed from."""
+        query = sa.select(MatrixInput.input_id).where(MatrixInput.matrix_id == matrix_id)
+        with self._database.read() as session:
+            return set(session.scalars(query))
+
     def list_matrices(
         self,
         limit: int = 100,

@@ -86,6 +86,7 @@ def test_every_command_has_help():
         "whoami",
         "doctor",
         "verify",
+        "gc",
         "keys",
         "demo",
     ):
