@@ -111,6 +111,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "invalid-request": 422,
     "invalid-array": 422,
     "invalid-kernel": 422,
+    "invalid-inputs": 422,
     "invalid-gram": 422,
     "invalid-solve": 422,
     "invalid-analysis": 422,

@@ -30,21 +30,26 @@ class Estimate:
     seconds_per_tile: float
     seconds: float
     workers: int
+    representation: str  # what is carried per pair: a number, or which pixel pairs
     basis: Literal["measured", "model"]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def rate_key(spec: KernelSpec, features: int, manifest: MatrixManifest) -> str:
+def rate_key(spec: KernelSpec, x: DatasetInfo, manifest: MatrixManifest) -> str:
     """Under which measured seconds per pair of this kernel are kept."""
     names = "+".join(layout.name for layout in manifest.arrays)
-    return f"{spec.digest[:32]}:{features}:{manifest.arrays[0].dtype}:{names}"
+    samples = "x".join(map(str, x.shape[1:])) if spec.spatial else x.features
+    return f"{spec.digest[:32]}:{samples}:{manifest.arrays[0].dtype}:{names}"
 
 
-def seconds_per_pair_model(spec: KernelSpec, features: int, dtype: DType) -> float:
-    """Static model of the seconds one kernel evaluation takes on one core."""
-    return cost.nanoseconds_per_pair(spec, features, dtype) * 1e-9
+def seconds_per_pair_model(spec: KernelSpec, x: DatasetInfo, dtype: DType) -> float:
+    """Static model of the seconds one kernel evaluation takes on one core.
+
+    Raises InvalidInputsError if the samples do not fit the network.
+    """
+    return cost.kernel_cost(spec, x.shape[1:], dtype).nanoseconds_per_pair * 1e-9
 
 
 def estimate_gram(
@@ -62,15 +67,16 @@ def estimate_gram(
     plan = TilePlan.of(manifest)
     per_pair = measured_seconds_per_pair
     if per_pair is None:
-        per_pair = seconds_per_pair_model(spec, x1.features, layout.dtype)
+        per_pair = seconds_per_pair_model(spec, x1, layout.dtype)
+    kernel = cost.kernel_cost(spec, x1.shape[1:], layout.dtype)
     memory = gram_task_memory(
         tile_rows=plan.tile_rows,
         features=x1.features,
         data_itemsize=8 if x1.dtype == "float64" else 4,
         itemsize=layout.itemsize,
         outputs=len(manifest.arrays),
-        block_bytes=cost.block_bytes(spec, manifest.block_rows, x1.features, layout.dtype),
-        panel_bytes_per_number=cost.panel_bytes_per_number(spec, layout.dtype, x1.features),
+        block_bytes=kernel.block_bytes(manifest.block_rows),
+        panel_bytes_per_sample=kernel.panel_bytes_per_sample,
         panel_cache_bytes=panel_cache_bytes,
         base_bytes=worker_base_bytes,
     )
@@ -79,11 +85,12 @@ def estimate_gram(
         tiles=plan.n_tiles,
         tile_rows=plan.tile_rows,
         pairs=plan.pairs,
-        flops=plan.computed_pairs * cost.flops_per_pair(spec, x1.features),
+        flops=plan.computed_pairs * kernel.flops_per_pair,
         bytes_written=manifest.stored_bytes,
         peak_bytes_per_worker=memory.total,
         seconds_per_tile=total_seconds / plan.n_tiles,
         seconds=total_seconds / max(1, min(workers, plan.n_tiles)),
         workers=workers,
+        representation=kernel.representation,
         basis="model" if measured_seconds_per_pair is None else "measured",
     )

@@ -17,9 +17,15 @@ from storage.datasets import DatasetInfo
 from storage.errors import GramianError
 from storage.format import FORMAT_VERSION, ArrayLayout, DType, MatrixManifest
 from storage.keys import matrix_id
+from workers.kernels import cost
 from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.spec import KernelSpec
-from workers.plan import choose_block_rows, choose_tile_rows, is_tile_edge
+from workers.plan import (
+    choose_block_rows,
+    choose_costly_block_rows,
+    choose_tile_rows,
+    is_tile_edge,
+)
 
 
 class InvalidGramError(GramianError):
@@ -74,10 +80,18 @@ def plan_gram(
 ) -> MatrixManifest:
     """Manifest of a Gram matrix with a tile size chosen for this cluster, or the one asked for.
 
+    Raises InvalidInputsError if the samples do not fit a convolutional network, and what
+    `gram_manifest` raises.
+
     `seconds_per_pair` is what one kernel evaluation takes on one worker (measured or modelled).
     """
     columns = (x2 or x1).samples
-    block_rows = choose_block_rows(max(x1.samples, columns), limits.compute_block_rows)
+    rows = max(x1.samples, columns)
+    if spec.spatial:
+        flops = cost.kernel_cost(spec, x1.shape[1:], dtype).flops_per_pair
+        block_rows = choose_costly_block_rows(rows, limits.compute_block_rows, flops)
+    else:
+        block_rows = choose_block_rows(rows, limits.compute_block_rows)
     if tile_rows is None:
         tile_rows = choose_tile_rows(
             (x1.samples, columns),

@@ -37,7 +37,7 @@ def gram_task_memory(
     itemsize: int,
     outputs: int,
     block_bytes: int,
-    panel_bytes_per_number: int,
+    panel_bytes_per_sample: int,
     panel_cache_bytes: int,
     base_bytes: int,
 ) -> TaskMemory:
@@ -45,14 +45,15 @@ def gram_task_memory(
 
     A tile uses two panels of `tile_rows` samples with `features` numbers; the cache keeps at least
     those two whatever its limit. While one more is prepared, its rows exist as they are stored
-    (`data_itemsize`), in the kernel's dtype, and prepared (`panel_bytes_per_number`).
+    (`data_itemsize`), in the kernel's dtype, and prepared (`panel_bytes_per_sample`).
     """
     chunk = tile_rows**2 * itemsize
     numbers = tile_rows * features
     return TaskMemory(
         base=base_bytes,
-        panels=max(panel_cache_bytes, 2 * numbers * panel_bytes_per_number)
-        + numbers * (data_itemsize + itemsize + panel_bytes_per_number),
+        panels=max(panel_cache_bytes, 2 * tile_rows * panel_bytes_per_sample)
+        + numbers * (data_itemsize + itemsize)
+        + tile_rows * panel_bytes_per_sample,
         # A buffer per output; one chunk that was found stored, or the transpose that the symmetry
         # of a diagonal tile is checked against.
         tiles=outputs * chunk + chunk,

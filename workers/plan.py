@@ -122,6 +122,27 @@ def choose_block_rows(rows: int, block_rows: int) -> int:
     return min(block_rows, math.ceil(rows / 64) * 64)
 
 
+MAX_BLOCK_FLOPS = float(1 << 34)
+"""Arithmetic of one compute block of an expensive kernel: seconds of one core, between which a
+worker looks at its stop flag. Counted from the spec, never timed: the edge of the blocks is part
+of the identity of a matrix."""
+
+
+def choose_costly_block_rows(rows: int, block_rows: int, flops_per_pair: float) -> int:
+    """Edge of the compute blocks for kernels that cost much per entry: a power of two.
+
+    At most `block_rows`, at most what covers `rows`, and small enough for MAX_BLOCK_FLOPS (or 1).
+    """
+    affordable = math.isqrt(max(1, int(MAX_BLOCK_FLOPS / max(flops_per_pair, 1.0))))
+    covering = 1 << (rows - 1).bit_length()
+    return int(min(_power_below(block_rows), covering, _power_below(affordable)))
+
+
+def _power_below(number: int) -> int:
+    """The largest power of two that is at most `number` >= 1."""
+    return 1 << (number.bit_length() - 1)
+
+
 def choose_tile_rows(
     shape: tuple[int, int],
     *,

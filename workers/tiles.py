@@ -233,13 +233,15 @@ class TileWorker:
 
         def read() -> PreparedPanel:
             samples = datasets.read_rows(self._blobs, info, rows.start, rows.stop)
-            flat = np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=dtype)
+            if not kernel.spec.spatial:
+                samples = samples.reshape(len(samples), -1)
+            values = np.ascontiguousarray(samples, dtype=dtype)
             blocks = tuple(
-                kernel.panel(flat[start : start + step], block_rows=step)
-                for start in range(0, len(flat), step)
+                kernel.panel(values[start : start + step], block_rows=step)
+                for start in range(0, len(values), step)
             )
-            per_number = cost.panel_bytes_per_number(kernel.spec, dtype, flat.shape[1])
-            return PreparedPanel(len(flat), blocks, len(blocks) * step * flat.shape[1] * per_number)
+            per_sample = cost.kernel_cost(kernel.spec, info.shape[1:], dtype).panel_bytes_per_sample
+            return PreparedPanel(len(values), blocks, len(blocks) * step * per_sample)
 
         key = (info.id, rows.start, rows.stop, dtype, kernel.spec.digest)
         return self._state.panels.get(key, read)

@@ -172,7 +172,7 @@ class GramJobs:
                 window_per_worker=context.settings.window_per_worker,
             ),
         )
-        progress.record_rate(rate_key(spec, x1.features, manifest))
+        progress.record_rate(rate_key(spec, x1, manifest))
         if outcome.stopped:
             reporter.flush()
             if not should_stop():
@@ -289,13 +289,13 @@ def _manifest(
         )
 
     wanted_rows = request.tile_rows or settings.tile_rows or None
-    manifest = planned(wanted_rows, seconds_per_pair_model(spec, x1.features, dtype))
+    manifest = planned(wanted_rows, seconds_per_pair_model(spec, x1, dtype))
     begun = stored_manifest(context, manifest.id)
     if begun is not None:
         return begun
     if wanted_rows is not None:
         return manifest
-    measured = context.catalog.rate(rate_key(spec, x1.features, manifest))
+    measured = context.catalog.rate(rate_key(spec, x1, manifest))
     if measured is not None:
         manifest = planned(None, measured)
     limit_bytes = context.compute.limit_bytes()
@@ -324,7 +324,7 @@ def _estimate(
         workers=context.compute.expected_workers(),
         panel_cache_bytes=context.settings.panel_cache_bytes,
         worker_base_bytes=WORKER_BASE_BYTES,
-        measured_seconds_per_pair=context.catalog.rate(rate_key(spec, x1.features, manifest)),
+        measured_seconds_per_pair=context.catalog.rate(rate_key(spec, x1, manifest)),
     )
 
 

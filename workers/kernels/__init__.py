@@ -16,16 +16,22 @@ from workers.kernels.spec import KernelSpec, parse_kernel
 
 if TYPE_CHECKING:
     from workers.kernels.compile import CompiledKernel
+    from workers.kernels.spatial.compile import SpatialKernel
 
 
-def compile_kernel(spec: str | dict[str, Any] | KernelSpec) -> CompiledKernel:
+def compile_kernel(spec: str | dict[str, Any] | KernelSpec) -> CompiledKernel | SpatialKernel:
     """The kernel that `spec` (a preset's name, a JSON object or a KernelSpec) describes.
 
     Raises InvalidKernelError if the spec is not valid. Compilation proper happens on first use.
     """
+    parsed = parse_kernel(spec)
+    if parsed.spatial:
+        from workers.kernels.spatial.compile import SpatialKernel
+
+        return SpatialKernel(parsed)
     from workers.kernels.compile import CompiledKernel
 
-    return CompiledKernel(parse_kernel(spec))
+    return CompiledKernel(parsed)
 
 
 __all__ = [

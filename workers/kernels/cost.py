@@ -8,6 +8,7 @@ there are any, replace it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 from workers.kernels.duals.base import ActivationModel
@@ -22,6 +23,8 @@ from workers.kernels.layers import (
     walk,
 )
 from workers.kernels.program import LARGEST_SINGLE_CONTRACTION, float32_pairs
+from workers.kernels.spatial.cost import spatial_cost
+from workers.kernels.spatial.representation import Representation
 from workers.kernels.spec import KernelSpec
 from workers.kernels.structure import simple_body
 
@@ -68,6 +71,62 @@ ROW_BUFFERS = 6
 
 LAYER_ROW_NUMBERS = 6
 """float64 numbers per row and layer: deviations and unit vectors, and their stacked copies."""
+
+
+@dataclass(frozen=True)
+class KernelCost:
+    """What one kernel costs on samples of one shape, per pair of samples and per compute block.
+
+    `representation`: what is carried for a pair of samples: one number (`scalar`), or a choice of
+    pixel pairs (spatial/representation.py).
+    """
+
+    representation: Literal["scalar"] | Representation
+    flops_per_pair: float
+    nanoseconds_per_pair: float
+    panel_bytes_per_sample: int
+    fixed_bytes: int
+    bytes_per_row: int
+    bytes_per_entry: int
+
+    def block_bytes(self, block_rows: int) -> int:
+        """Upper bound on the temporaries of one compute block, bytes."""
+        return (
+            self.fixed_bytes
+            + block_rows * self.bytes_per_row
+            + block_rows * block_rows * self.bytes_per_entry
+        )
+
+
+def kernel_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -> KernelCost:
+    """Cost of `spec` on samples of `sample_shape`, computed for results of `dtype`.
+
+    Raises InvalidInputsError if such samples do not fit the network.
+    """
+    if spec.spatial:
+        pixels = spatial_cost(spec, sample_shape, dtype)
+        return KernelCost(
+            representation=pixels.parts.representation,
+            flops_per_pair=pixels.flops_per_pair,
+            nanoseconds_per_pair=pixels.nanoseconds_per_pair,
+            panel_bytes_per_sample=pixels.panel_bytes_per_sample,
+            fixed_bytes=pixels.temporary_bytes,
+            bytes_per_row=2 * pixels.panel_bytes_per_sample,
+            bytes_per_entry=4 * 8,
+        )
+    features = math.prod(sample_shape)
+    embedded = embedded_features(spec.input_ops, features)
+    layers = sum(1 for _ in walk(spec.layers))
+    itemsize = 8 if computed_in_float64(spec, dtype) else 4
+    return KernelCost(
+        representation="scalar",
+        flops_per_pair=flops_per_pair(spec, features),
+        nanoseconds_per_pair=nanoseconds_per_pair(spec, features, dtype),
+        panel_bytes_per_sample=panel_bytes_per_number(spec, dtype, features) * features,
+        fixed_bytes=0,
+        bytes_per_row=2 * 8 * (ROW_BUFFERS * embedded + LAYER_ROW_NUMBERS * layers),
+        bytes_per_entry=COMPUTE_BUFFERS * itemsize,
+    )
 
 
 def computed_in_float64(spec: KernelSpec, dtype: DType) -> bool:
@@ -127,8 +186,4 @@ def nanoseconds_per_pair(spec: KernelSpec, features: int, dtype: DType) -> float
 
 def block_bytes(spec: KernelSpec, block_rows: int, features: int, dtype: DType) -> int:
     """Upper bound on the temporaries of one compute block, bytes; inputs and outputs included."""
-    itemsize = 8 if computed_in_float64(spec, dtype) else 4
-    block = block_rows * block_rows * (COMPUTE_BUFFERS * itemsize)
-    rows = 2 * block_rows * embedded_features(spec.input_ops, features) * 8 * ROW_BUFFERS
-    layers = 2 * block_rows * sum(1 for _ in walk(spec.layers)) * 8 * LAYER_ROW_NUMBERS
-    return block + rows + layers
+    return kernel_cost(spec, (features,), dtype).block_bytes(block_rows)

@@ -23,16 +23,17 @@ MAX_SEED = 2**32 - 1
 
 
 class Normalize(CatalogueModel):
-    """Scale every input row to unit Euclidean norm (`unit`), or leave it (`none`).
+    """Scale every input row (`unit`), or every pixel of it over its channels (`unit_pixel`), to
+    unit Euclidean norm, or leave it (`none`).
 
-    Zero rows stay zero.
+    Zeros stay zero.
     """
 
-    summary: ClassVar[str] = "input rows scaled to unit Euclidean norm"
+    summary: ClassVar[str] = "input rows, or their pixels, scaled to unit Euclidean norm"
     source: ClassVar[str] = "x -> x/|x|"
 
     op: Literal["normalize"]
-    kind: Literal["unit", "none"] = "unit"
+    kind: Literal["unit", "unit_pixel", "none"] = "unit"
 
 
 class Rescale(CatalogueModel):

@@ -16,6 +16,14 @@ from pydantic import (
 from workers.kernels.duals import Activation
 from workers.kernels.duals.base import ActivationModel, CatalogueModel
 from workers.kernels.input_ops import FourierFeatures, InputOp, Normalize, Rescale
+from workers.kernels.spatial.layers import (
+    SPATIAL_OPS,
+    AvgPool,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    SumPool,
+)
 
 MAX_WIDTH = 2**40
 """Largest width of a dense layer (units), beyond which fan-in times kernel loses meaning."""
@@ -133,6 +141,7 @@ OPS: tuple[type[CatalogueModel], ...] = (
     InputInjection,
     Residual,
     FixedPoint,
+    *SPATIAL_OPS,
 )
 """Ops other than activations, in the order of the catalogue."""
 
@@ -144,11 +153,28 @@ Layer = Annotated[
     | InputInjection
     | Residual
     | FixedPoint
+    | Conv
+    | AvgPool
+    | SumPool
+    | GlobalAvgPool
+    | Flatten
     | Activation,
     Field(discriminator="op"),
 ]
 
-AnyLayer = InputOp | Dense | InputInjection | Residual | FixedPoint | ActivationModel
+AnyLayer = (
+    InputOp
+    | Dense
+    | InputInjection
+    | Residual
+    | FixedPoint
+    | Conv
+    | AvgPool
+    | SumPool
+    | GlobalAvgPool
+    | Flatten
+    | ActivationModel
+)
 """The members of `Layer`, for annotations."""
 
 for _combinator in (Residual, FixedPoint):

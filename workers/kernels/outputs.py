@@ -16,14 +16,25 @@ def _trained(layer: AnyLayer) -> bool:
 
 
 def check_outputs(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
-    """Raise InvalidKernelError if `spec` has no NTK and `outputs` (members of OUTPUTS) name it.
+    """Raise InvalidKernelError if `spec` has no NTK and `outputs` (members of OUTPUTS) name it, or
+    if it has no readout, so that its kernel is one of pixels and not of samples.
 
     An activation with a jump (sign, step) has no derivative kernel: dE/dc is infinite at rho = 1,
     and the derivative that networks would train with is 0 almost everywhere.
     """
+    if spec.pixel_outputs:
+        raise InvalidKernelError(
+            "This network ends with pixels, so it has no kernel of two samples.",
+            advice='Append {"op": "flatten"} or {"op": "global_avg_pool"} and {"op": "dense"}.',
+        )
+    check_ntk(spec, outputs)
+
+
+def check_ntk(spec: KernelSpec, outputs: tuple[str, ...]) -> None:
+    """Raise InvalidKernelError if `outputs` name the NTK and `spec` has none."""
     if "ntk" not in outputs:
         return
-    if not any(_trained(layer) for layer in walk(spec.layers)):
+    if not spec.spatial and not any(_trained(layer) for layer in walk(spec.layers)):
         raise InvalidKernelError(
             "No layer of this network is trained, so its NTK is 0.",
             advice='Ask for the NNGP only ("outputs": ["nngp"]), or set "trained" on a layer.',

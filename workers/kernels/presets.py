@@ -138,8 +138,9 @@ class NngpFullyConnected(FullyConnectedModel):
 def presets() -> dict[str, type[PresetModel]]:
     """Every preset by name, in the order of the catalogue."""
     from workers.kernels.paper_presets import PAPER_PRESETS
+    from workers.kernels.spatial.presets import SPATIAL_PRESETS
 
-    return {"fc": FullyConnected, "nngp-fc": NngpFullyConnected, **PAPER_PRESETS}
+    return {"fc": FullyConnected, "nngp-fc": NngpFullyConnected, **PAPER_PRESETS, **SPATIAL_PRESETS}
 
 
 def preset_model(name: object) -> type[PresetModel]:

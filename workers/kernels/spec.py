@@ -20,6 +20,7 @@ from workers.kernels.duals.base import ActivationModel, StrictModel
 from workers.kernels.errors import InvalidKernelError
 from workers.kernels.input_ops import InputOp, does_nothing
 from workers.kernels.layers import MAX_LAYERS, Dense, Layer, walk
+from workers.kernels.spatial.structure import check_spatial, is_spatial, pixel_outputs
 from workers.kernels.structure import Parameterization, check_size, check_structure
 
 MAX_PROBLEMS_SHOWN = 5
@@ -45,7 +46,10 @@ class KernelSpec(StrictModel):
 
     @model_validator(mode="after")
     def _structure(self) -> KernelSpec:
-        check_structure(self.layers, self.parameterization)
+        if is_spatial(self.layers):
+            check_spatial(self.layers, self.parameterization)
+        else:
+            check_structure(self.layers, self.parameterization)
         return self
 
     def canonical(self) -> dict[str, Any]:
@@ -74,6 +78,16 @@ class KernelSpec(StrictModel):
     def input_ops(self) -> tuple[InputOp, ...]:
         """What happens to the inputs before the first layer with weights."""
         return tuple(x for x in self.layers if isinstance(x, InputOp) and not does_nothing(x))
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the network acts on images or sequences: samples then keep their axes."""
+        return is_spatial(self.layers)
+
+    @property
+    def pixel_outputs(self) -> bool:
+        """Whether the network ends without a readout: its kernel is one of pixels."""
+        return pixel_outputs(self.layers)
 
     @property
     def dense_layers(self) -> tuple[Dense, ...]:

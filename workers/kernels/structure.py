@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.duals.relu_like import ReluLikeDual
-from workers.kernels.input_ops import InputOp
+from workers.kernels.input_ops import InputOp, Normalize
 from workers.kernels.layers import (
     MAX_LAYERS,
     MAX_NESTING,
@@ -57,6 +57,10 @@ def check_structure(layers: Sequence[AnyLayer], parameterization: Parameterizati
     if not layers:
         raise ValueError('a network needs at least its readout: {"op": "dense"}')
     start = next((i for i, x in enumerate(layers) if not isinstance(x, InputOp)), len(layers))
+    if any(isinstance(x, Normalize) and x.kind == "unit_pixel" for x in layers[:start]):
+        raise ValueError(
+            'a normalize of kind "unit_pixel" is for networks on images: use kind "unit", or a conv'
+        )
     if start == len(layers) or not isinstance(layers[start], Dense | FixedPoint):
         raise ValueError(
             "the network must start with a dense layer or a fixed point (after its input ops): "
@@ -96,6 +100,7 @@ def _after(layer: AnyLayer, signal: Signal, where: str) -> Signal:
         return _after_fixed_point(layer, signal, where)
     if isinstance(layer, InputInjection):
         return signal
+    assert isinstance(layer, Dense)  # pixels are checked in spatial/structure.py
     return Signal(gaussian=True, independent=True, width=layer.width)
 
 

@@ -1,0 +1,134 @@
+"""What a convolutional kernel costs per pair of samples, from its spec and their shape. No JAX."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workers.kernels.duals.base import ActivationModel
+from workers.kernels.layers import Residual
+from workers.kernels.spatial.geometry import Shape, after_layer, sample_grid, sides
+from workers.kernels.spatial.layers import Conv
+from workers.kernels.spatial.representation import Parts, Representation, network_parts
+from workers.kernels.spec import KernelSpec
+
+DType = Literal["float32", "float64"]
+
+NANOSECONDS_PER_FLOP: dict[Representation, float] = {
+    "diagonal": 0.6,
+    "planes": 0.4,
+    "tensor": 1.4,
+}
+"""One AVX-512 core, NTKs in float32; measured at 32 x 32 x 3 with ReLU."""
+
+CORE_NANOSECONDS_PER_FLOP = {"float32": 0.045, "float64": 0.09}
+"""The same of the compiled plane core, by the dtype of the results."""
+
+DOUBLE = 1.7
+"""Factor of the same in float64."""
+
+ACTIVATION_FLOPS = 15.0
+"""Per pixel pair: correlation from covariance and back, besides the dual kernels themselves."""
+
+TENSOR_BUFFERS = 9
+"""Largest tensors alive at once (8 bytes per pixel pair each)."""
+
+PLANES_BYTES = 16 << 20
+"""Bound on the temporaries of offset planes besides what a sample takes: they stay in cache."""
+
+PLANES_COPIES = 12
+"""Turned and doubled copies of one sample's arrays while its offsets are computed."""
+
+DIAGONAL_BUFFERS = 64
+"""Pixel-sized arrays (8 bytes) alive at once while a group of samples is computed."""
+
+
+@dataclass(frozen=True)
+class SpatialCost:
+    """`pixel_pairs`: pairs of pixels at the widest layer. `sample_numbers`: float64 numbers that
+    a prepared sample holds."""
+
+    parts: Parts
+    flops_per_pair: float
+    nanoseconds_per_pair: float
+    pixel_pairs: int
+    sample_numbers: int
+
+    @property
+    def panel_bytes_per_sample(self) -> int:
+        return 8 * self.sample_numbers
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Upper bound on the temporaries of one pair (of one group of pairs) of samples."""
+        if self.parts.representation == "tensor":
+            return TENSOR_BUFFERS * 8 * self.pixel_pairs + (1 << 20)
+        if self.parts.representation == "planes":
+            return PLANES_BYTES + PLANES_COPIES * 8 * self.sample_numbers
+        return DIAGONAL_BUFFERS * 8 * self.sample_numbers + (1 << 20)
+
+
+def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -> SpatialCost:
+    """Cost of one pair of samples. Raises InvalidInputsError if they do not fit the network."""
+    grid, channels = sample_grid(spec.layers, sample_shape)
+    parts = network_parts(spec.layers, grid, channels)
+    power = 1 if parts.representation == "diagonal" else 2
+    flops, widest, _ = _flops(parts.layers, grid, power)
+    flops += 2.0 * channels * math.prod(grid) ** power
+    double = dtype == "float64" or not all(x.dual().float32_pairs for x in spec.activations)
+    nanoseconds = NANOSECONDS_PER_FLOP[parts.representation] * (DOUBLE if double else 1.0)
+    if parts.core is not None:
+        nanoseconds = CORE_NANOSECONDS_PER_FLOP[dtype]
+    numbers = math.prod(grid) * channels + _deviations(parts.layers, grid)
+    if isinstance(parts.layers[0], Conv) and parts.representation == "tensor":
+        # The input's own tensor is never made: inputs.tensor_inputs.
+        widest = _flops(parts.layers[1:], after_layer(parts.layers[0], grid), power)[1]
+    return SpatialCost(
+        parts=parts,
+        flops_per_pair=flops,
+        nanoseconds_per_pair=flops * nanoseconds,
+        pixel_pairs=widest,
+        sample_numbers=numbers,
+    )
+
+
+def _flops(
+    layers: tuple[Any, ...], shape: Shape | None, power: int
+) -> tuple[float, int, Shape | None]:
+    """Operations per pair of samples, the largest number of pixel pairs met, and the shape after
+    the layers."""
+    total, widest = 0.0, 1
+    for layer in layers:
+        after = after_layer(layer, shape)
+        before_pairs, pairs = _pairs(shape, power), _pairs(after, power)
+        widest = max(widest, before_pairs, pairs)
+        if isinstance(layer, ActivationModel):
+            total += pairs * (layer.dual().flops_per_pair + ACTIVATION_FLOPS)
+        elif isinstance(layer, Conv):
+            total += pairs * (2.0 * sum(sides(layer.filter)) + 4.0)
+        elif isinstance(layer, Residual):
+            for path in (layer.body, layer.shortcut):
+                flops, most, _ = _flops(path, shape, power)
+                total, widest = total + flops, max(widest, most)
+            total += 4.0 * pairs
+        else:
+            total += 2.0 * before_pairs
+        shape = after
+    return total, widest, shape
+
+
+def _pairs(shape: Shape | None, power: int) -> int:
+    return 1 if shape is None else int(math.prod(shape) ** power)
+
+
+def _deviations(layers: tuple[Any, ...], shape: Shape | None) -> int:
+    """Numbers that the activations need of every sample."""
+    total = 0
+    for layer in layers:
+        if isinstance(layer, ActivationModel):
+            total += 1 if shape is None else math.prod(shape)
+        elif isinstance(layer, Residual):
+            total += _deviations(layer.body, shape) + _deviations(layer.shortcut, shape)
+        shape = after_layer(layer, shape)
+    return total
