@@ -98,6 +98,21 @@ def test_rows_of_the_cross_gram_are_test_samples(bench: Bench, tmp_path: Path) -
     np.testing.assert_allclose(values, bench.k_cross, rtol=3e-6)
 
 
+def test_a_convolutional_gram_of_images(bench: Bench) -> None:
+    """Samples keep their axes; the estimate says what is carried per pair; bad shapes are told."""
+    client, kernel = bench.client, {"preset": "cntk", "depth": 2}
+    images = np.random.default_rng(1).random((20, 6, 5, 3)).astype(np.float32)
+    data = client.upload(images, name="images").id
+    task = {"type": "gram", "kernel": kernel, "x1": data}
+    assert client.estimate(task)["estimate"]["representation"] == "planes"
+    matrix = finished(client, client.gram(kernel, data).id)
+    expected = compile_kernel(kernel)(images.astype(np.float64))["ntk"]
+    np.testing.assert_allclose(client.slice(matrix, array="ntk"), expected, rtol=1e-6)
+    with pytest.raises(ApiError, match="Samples have shape") as caught:
+        client.gram(kernel, bench.train)
+    assert caught.value.status == 422
+
+
 @pytest.mark.parametrize(
     ("method", "options"),
     [
