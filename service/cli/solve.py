@@ -14,16 +14,15 @@ from service.cli.connection import (
     dataset_id,
     matrix_id,
 )
+from service.cli.gram_options import ArrayOption, MatrixArgument, RidgeAbsoluteOption
 from service.cli.outcome import UsageError
+from service.cli.predictions import classify, dynamics, posterior, ridge
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
 
 app = typer.Typer(no_args_is_help=True, help="Get answers from a stored Gram matrix.")
 
-MatrixArgument = Annotated[str, typer.Argument(help="The Gram matrix: mx-..., or the job's id.")]
-ArrayOption = Annotated[str | None, typer.Option(help="ntk (default) or nngp.")]
-RidgeAbsoluteOption = Annotated[
-    bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
-]
+for _command in (ridge, classify, posterior, dynamics):
+    app.command()(_command)
 
 
 @app.callback()

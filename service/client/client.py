@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -160,6 +160,41 @@ class Client(People):
         cross-Gram with `cross` instead of `x` to use that. `options`: cross, targets.
         """
         return self.submit({"type": "predict", "solution": solution, "x": x, **options})
+
+    def ridge(self, matrix: str, ridges: Sequence[float], **options: Any) -> Job:
+        """Kernel ridge regression for several ridges at once, the best by held-out error kept.
+
+        `answer` gives `dual` and `held_out` (m, k), and with `cross` `predictions` (n, k).
+        `options`: array, targets, encoding, ridge_relative, selection (leave_one_out, k_fold),
+        folds, seed, cross, test_targets.
+        """
+        return self.submit({"type": "ridge", "matrix": matrix, "ridges": [*ridges], **options})
+
+    def classify(self, matrix: str, ridges: Sequence[float] = (1e-4,), **options: Any) -> Job:
+        """Classification by ridge regression on encoded labels.
+
+        `answer` gives what `ridge` does, and `held_out_labels` (m,) and with `cross` `labels`
+        (n,). `options`: as of `ridge`, and criterion (error_rate, mean_squared_error).
+        """
+        return self.submit({"type": "classify", "matrix": matrix, "ridges": [*ridges], **options})
+
+    def posterior(self, matrix: str, cross: str, **options: Any) -> Job:
+        """Mean and uncertainty on the rows of a cross-Gram, given the targets.
+
+        `answer` gives `mean` (n, k), and `variance` (n,) or `covariance` (n, n). `options`: model
+        (nngp, ensemble), test_matrix, output (mean, variance, covariance), time, ridge,
+        ridge_relative, prior, trained, targets, encoding, test_targets.
+        """
+        return self.submit({"type": "posterior", "matrix": matrix, "cross": cross, **options})
+
+    def dynamics(self, matrix: str, **options: Any) -> Job:
+        """Outputs during training, at `times` of gradient flow or after `steps` of descent.
+
+        `answer` gives `train` (m, T, k), and with `cross` `test` (n, T, k). `options`: loss
+        (squared, cross_entropy, binary_cross_entropy), learning_rate, ridge, ridge_relative,
+        initial, test_initial, array, targets, encoding, cross, test_targets.
+        """
+        return self.submit({"type": "dynamics", "matrix": matrix, **options})
 
     def spectrum(self, matrix: str, **options: Any) -> Job:
         """Eigenvalues of a stored Gram matrix.

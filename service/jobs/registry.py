@@ -9,21 +9,41 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from service.jobs.analysis import ANALYSIS, AnalysisTask
+from service.jobs.dynamics import DYNAMICS, DynamicsTask
 from service.jobs.gram import GramJobs, GramTask
 from service.jobs.plans import TaskType
+from service.jobs.posterior import POSTERIOR, PosteriorTask
 from service.jobs.predict import PREDICT, PredictTask
+from service.jobs.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
 from service.jobs.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
 
 TASK_TYPES: tuple[TaskType, ...] = (
-    *(GramJobs(), SOLVE, SPECTRUM, ANALYSIS, PREDICT),
+    GramJobs(),
+    SOLVE,
+    RIDGE,
+    CLASSIFY,
+    POSTERIOR,
+    DYNAMICS,
+    SPECTRUM,
+    ANALYSIS,
+    PREDICT,
     VerifyJobs(),
 )
 
 Task = Annotated[
-    GramTask | SolveTask | SpectrumTask | AnalysisTask | PredictTask | VerifyTask,
+    GramTask
+    | SolveTask
+    | RidgeTask
+    | ClassifyTask
+    | PosteriorTask
+    | DynamicsTask
+    | SpectrumTask
+    | AnalysisTask
+    | PredictTask
+    | VerifyTask,
     Field(discriminator="type"),
 ]
 

@@ -30,6 +30,7 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     gram = put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id
     solve = {"task": "solve", "matrix": gram, "array": "ntk"}
     other = {**request, "x1": "ds-" + "1" * 32, "x2": "ds-" + "2" * 32}
+    test = upload(x[:12] + 3, np.arange(12) % 3)
     unsealed = gram_manifest((21, 21))
     register(server, unsealed)
     matrices.create(server.services.blobs, unsealed)
@@ -38,6 +39,27 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
         "unlabelled": upload(x + 1),
         "twins": upload(np.repeat(x[:4], 2, axis=0)),
         "long": upload(RNG.standard_normal((30, 5)), np.arange(30) % 3),
+        "numbers": upload(x + 2, RNG.standard_normal(20)),
+        "ten numbers": upload(x[:10], RNG.standard_normal(10)),
+        "other kernel": put_sealed_gram(
+            server,
+            (11, 20),
+            symmetric=False,
+            provenance={"request": {**request, "kernel": {"layers": [1]}, "x2": train}},
+        )[0].id,
+        "cross": put_sealed_gram(
+            server,
+            (12, 20),
+            symmetric=False,
+            block_rows=4,
+            provenance={"request": {**request, "x1": test, "x2": train}},
+        )[0].id,
+        "test gram": put_sealed_gram(
+            server, (12, 12), provenance={"request": {**request, "x1": test}}
+        )[0].id,
+        "twelve of train": put_sealed_gram(
+            server, (12, 12), tile_rows=8, block_rows=4, provenance={"request": request}
+        )[0].id,
         "gram": gram,
         "unsealed": unsealed.id,
         "wide": upload(RNG.standard_normal((20, 7)), np.arange(20) % 3),
@@ -56,6 +78,23 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
 
 def spectrum(**changes: Any) -> dict[str, Any]:
     return {"type": "spectrum", "matrix": "gram", **changes}
+
+
+def ridge(**changes: Any) -> dict[str, Any]:
+    return {"type": "ridge", "matrix": "gram", "ridges": [1e-3], **changes}
+
+
+def classify(**changes: Any) -> dict[str, Any]:
+    return {"type": "classify", "matrix": "gram", "ridges": [1e-3], **changes}
+
+
+def posterior(**changes: Any) -> dict[str, Any]:
+    asked = {"matrix": "gram", "cross": "cross", "test_matrix": "test gram", "prior": "ntk"}
+    return {"type": "posterior", **asked, **changes}
+
+
+def dynamics(**changes: Any) -> dict[str, Any]:
+    return {"type": "dynamics", "matrix": "gram", "times": [1.0], **changes}
 
 
 def analysis(name: str, **parameters: Any) -> dict[str, Any]:
@@ -89,6 +128,63 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "spectrum of an array that is not there": (spectrum(array="nngp"), 422, SOLVE),
     "spectrum with a negative ridge": (spectrum(ridge=-1.0), 422, INVALID),
     "more components than rows": (spectrum(components=21), 422, SOLVE),
+    "ridge of nothing": (ridge(matrix=MISSING), 404, "not-found"),
+    "ridge of an unsealed matrix": (ridge(matrix="unsealed"), 409, "not-ready"),
+    "ridge of a rectangle": (ridge(matrix="rectangle"), 422, SOLVE),
+    "ridge of an array that is not there": (ridge(array="nngp"), 422, SOLVE),
+    "ridge with targets of the wrong length": (ridge(targets="long"), 422, SOLVE),
+    "ridge with targets that are not there": (ridge(targets="unlabelled"), 422, SOLVE),
+    "a negative ridge in the list": (ridge(ridges=[1.0, -1.0]), 422, INVALID),
+    "no ridges": (ridge(ridges=[]), 422, INVALID),
+    "more folds than samples": (ridge(selection="k_fold", folds=21), 422, SOLVE),
+    "one fold": (ridge(selection="k_fold", folds=1), 422, INVALID),
+    "cross-Gram of another size": (ridge(cross="small"), 422, SOLVE),
+    "cross-Gram of another kernel": (ridge(cross="other kernel"), 422, SOLVE),
+    "cross-Gram that is not there": (ridge(cross=MISSING), 404, "not-found"),
+    "test targets without a cross-Gram": (ridge(test_targets="train"), 422, SOLVE),
+    "test targets of the wrong length": (ridge(cross="rectangle"), 422, SOLVE),
+    "test targets of another kind": (
+        ridge(cross="rectangle", test_targets="ten numbers"),
+        422,
+        SOLVE,
+    ),
+    "classes of real targets": (classify(targets="numbers"), 422, SOLVE),
+    "classes as they are": (classify(encoding="real"), 422, INVALID),
+    "posterior without a cross-Gram": (posterior(cross=None), 422, INVALID),
+    "posterior through another size": (posterior(cross="small"), 422, SOLVE),
+    "posterior of an unsealed matrix": (posterior(matrix="unsealed"), 409, "not-ready"),
+    "posterior without its output": (posterior(prior="nngp"), 422, SOLVE),
+    "ensemble without its kernel": (posterior(model="ensemble", trained="nngp"), 422, SOLVE),
+    "variance without a test Gram": (posterior(test_matrix=None), 422, SOLVE),
+    "test Gram of another size": (posterior(test_matrix="gram"), 422, SOLVE),
+    "test Gram of another test set": (posterior(test_matrix="twelve of train"), 422, SOLVE),
+    "negative noise": (posterior(ridge=-1.0), 422, INVALID),
+    "time below zero": (posterior(model="ensemble", trained="ntk", time=-1.0), 422, INVALID),
+    "posterior at a time": (posterior(time=1.0), 422, SOLVE),
+    "training at a time below zero": (dynamics(times=[-1.0, 1.0]), 422, INVALID),
+    "training at no time": (dynamics(times=None), 422, SOLVE),
+    "training at times and steps": (dynamics(steps=[1]), 422, SOLVE),
+    "times that fall": (dynamics(times=[2.0, 1.0]), 422, SOLVE),
+    "steps below zero": (dynamics(times=None, steps=[-1]), 422, INVALID),
+    "flow with a learning rate": (dynamics(learning_rate=0.1), 422, SOLVE),
+    "no learning rate": (dynamics(times=None, steps=[1], learning_rate=0.0), 422, INVALID),
+    "cross-entropy to the end": (dynamics(loss="cross_entropy", times=[None]), 422, SOLVE),
+    "too many steps": (
+        dynamics(loss="cross_entropy", times=None, steps=[100_001]),
+        422,
+        SOLVE,
+    ),
+    "cross-entropy of numbers": (dynamics(loss="cross_entropy", targets="numbers"), 422, SOLVE),
+    "three classes of two": (dynamics(loss="binary_cross_entropy"), 422, SOLVE),
+    "probabilities above one": (
+        dynamics(loss="binary_cross_entropy", targets="numbers"),
+        422,
+        SOLVE,
+    ),
+    "training with a negative ridge": (dynamics(ridge=-1e-9), 422, INVALID),
+    "training through another kernel": (dynamics(cross="other kernel"), 422, SOLVE),
+    "initial outputs of another size": (dynamics(initial="numbers"), 422, SOLVE),
+    "initial outputs of nothing": (dynamics(test_initial="numbers"), 422, SOLVE),
     "unknown analysis": (analysis("astrology"), 422, INVALID),
     "analysis of a rectangle": (analysis("conditioning", matrix="rectangle"), 422, SOLVE),
     "analysis with another's parameter": (analysis("conditioning", delta=0.1), 422, INVALID),
@@ -157,7 +253,20 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
 }
 
-_NAMES = ("matrix", "other", "targets", "cross", "test", "test_targets", "x", "solution", "samples")
+_NAMES = (
+    "matrix",
+    "other",
+    "targets",
+    "cross",
+    "test",
+    "test_targets",
+    "x",
+    "solution",
+    "samples",
+    "test_matrix",
+    "initial",
+    "test_initial",
+)
 
 
 def resolved(task: Any, made: dict[str, str]) -> Any:
@@ -194,7 +303,11 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
         server.http() as http,
     ):
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
-        for task in (spectrum(), analysis("conditioning")):
+        asked = (
+            *(spectrum(), ridge(), classify(), dynamics(), analysis("conditioning")),
+            posterior(cross=MISSING, test_matrix=MISSING),
+        )
+        for task in asked:
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})
             assert (response.status_code, response.json()["kind"]) == (413, "too-large")
             assert response.json()["limit_rows"] == 19

@@ -20,6 +20,7 @@ from service.schemas.common import (
     EXAMPLE_DATASET,
     EXAMPLE_MATRIX,
     EXAMPLE_SOLUTION,
+    EXAMPLE_TEST_GRAM,
     EXAMPLE_TEST_SET,
 )
 from service.settings import ServiceSettings
@@ -158,7 +159,8 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     kernel = parse_kernel({"preset": "fc", "depth": 1}).canonical()
     request = {"kernel": kernel, "x1": train}
     cross = {"kernel": kernel, "x1": test, "x2": train}
-    gram = put_sealed_gram(server, (600, 600), provenance={"request": request})[0].id
+    kernels = {"names": ("ntk", "nngp")}
+    gram = put_sealed_gram(server, (600, 600), provenance={"request": request}, **kernels)[0].id
     solve = {"task": "solve", "matrix": gram, "array": "ntk"}
     return {
         EXAMPLE_DATASET: train,
@@ -166,7 +168,10 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
         EXAMPLE_MATRIX: gram,
         EXAMPLE_SOLUTION: put_sealed_solution(server, solve, (600, 3)),
         EXAMPLE_CROSS: put_sealed_gram(
-            server, (12, 600), symmetric=False, provenance={"request": cross}
+            server, (12, 600), symmetric=False, provenance={"request": cross}, **kernels
+        )[0].id,
+        EXAMPLE_TEST_GRAM: put_sealed_gram(
+            server, (12, 12), provenance={"request": {**request, "x1": test}}, **kernels
         )[0].id,
     }
 

@@ -214,3 +214,76 @@ def test_predictions_for_new_inputs_do_without_a_stored_cross_gram(bench: Bench)
     np.testing.assert_allclose(
         stored.arrays["predictions"], truth.arrays["predictions"], rtol=1e-9, atol=1e-11
     )
+
+
+def test_ridges_and_classes_are_those_of_the_kernel(bench: Bench) -> None:
+    ridges = [1e-6, 1e-3, 1e-1]
+    job = bench.client.classify(bench.gram, ridges, cross=bench.cross, array="nngp")
+    answer = bench.client.answer(job)
+    y = np.eye(CLASSES)[bench.labels] - 1 / CLASSES
+    ridge = answer.summary["ridge"]
+    unit = np.trace(bench.nngp) / TRAIN
+    assert min(abs(ridge / unit - r) / r for r in ridges) < 1e-8
+    dual = np.linalg.solve(bench.nngp + ridge * np.eye(TRAIN), y)
+    np.testing.assert_allclose(answer.arrays["dual"], dual, rtol=1e-5, atol=1e-7 * abs(dual).max())
+    assert answer.summary["test"]["accuracy"] > 0.6
+    assert answer.summary["test"]["accuracy"] == np.mean(
+        answer.arrays["labels"] == bench.test_labels
+    )
+    # Its result is a solution like any other: new inputs are predicted from it.
+    predicted = bench.client.answer(bench.client.predict(finished(bench.client, job), bench.test))
+    np.testing.assert_allclose(
+        predicted.arrays["predictions"], answer.arrays["predictions"], rtol=1e-7, atol=1e-9
+    )
+    # The same regression by the task that keeps the smallest squared error.
+    fit = bench.client.answer(
+        bench.client.ridge(
+            bench.gram, [ridge], ridge_relative=False, array="nngp", encoding="centred_one_hot"
+        )
+    )
+    np.testing.assert_allclose(fit.arrays["dual"], answer.arrays["dual"], rtol=1e-9)
+    again = bench.client.classify(bench.gram, ridges[::-1], cross=bench.cross, array="nngp")
+    assert again.id == job.id
+
+
+def test_posteriors_and_training_of_the_kernel(bench: Bench) -> None:
+    client = bench.client
+    both = {"outputs": ["nngp", "ntk"]}
+    test_gram = finished(client, client.gram(KERNEL, bench.test, **both))
+    cross = {name: client.slice(bench.cross, array=name) for name in ("nngp", "ntk")}
+    prior = client.slice(test_gram, array="nngp")
+    y = np.where(np.eye(CLASSES)[bench.labels] > 0, 0.9, -0.1)
+    found = client.answer(
+        client.posterior(
+            bench.gram,
+            bench.cross,
+            test_matrix=test_gram,
+            ridge=0.1,
+            ridge_relative=False,
+            output="covariance",
+        )
+    )
+    inverse = np.linalg.inv(bench.nngp + 0.1 * np.eye(TRAIN))
+    np.testing.assert_allclose(found.arrays["mean"], cross["nngp"] @ inverse @ y, rtol=1e-7)
+    np.testing.assert_allclose(
+        found.arrays["covariance"],
+        prior - cross["nngp"] @ inverse @ cross["nngp"].T,
+        rtol=1e-7,
+        atol=1e-9,
+    )
+    # An ensemble's mean at a time is what training from zero predicts then.
+    asked = {"ridge": 0.1, "ridge_relative": False}
+    ensemble = client.answer(
+        client.posterior(
+            bench.gram, bench.cross, model="ensemble", time=0.05, output="mean", **asked
+        )
+    )
+    times = [0.0, 0.05, None]
+    trained = client.answer(client.dynamics(bench.gram, times=times, cross=bench.cross, **asked))
+    assert trained.arrays["test"].shape == (TEST, 3, CLASSES)
+    np.testing.assert_allclose(
+        trained.arrays["test"][:, 1], ensemble.arrays["mean"], rtol=1e-8, atol=1e-11
+    )
+    dual = np.linalg.solve(bench.ntk + 0.1 * np.eye(TRAIN), y)
+    np.testing.assert_allclose(trained.arrays["test"][:, 2], cross["ntk"] @ dual, rtol=1e-6)
+    assert trained.summary["curve"][2]["test_accuracy"] > 0.6

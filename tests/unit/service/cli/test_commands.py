@@ -141,6 +141,42 @@ def test_spectra_and_analyses_send_only_what_was_said(service: FakeService):
     ]
 
 
+def test_tasks_of_regression_and_training_send_only_what_was_said(service: FakeService):
+    for arguments in (
+        ("ridge", MX, "--ridge", "1", "--ridge", "2", "--ridge-absolute", "--folds", "4"),
+        ("classify", MX, "--cross", MX, "--criterion", "mean_squared_error"),
+        ("posterior", MX, "--cross", MX, "--output", "mean", "--model", "ensemble", "--time", "2"),
+        ("dynamics", MX, "--time", "1", "--time", "inf"),
+        ("dynamics", MX, "--steps", "5", "--learning-rate", "0.5", "--loss", "cross_entropy"),
+    ):
+        assert _run("solve", *arguments).exit_code == 0
+    ridge, classify, posterior, flow, descent = (
+        {k: v for k, v in task.items() if k != "matrix"} for task in service.tasks
+    )
+    assert ridge == {
+        "type": "ridge",
+        "ridges": [1.0, 2.0],
+        "ridge_relative": False,
+        "selection": "k_fold",
+        "folds": 4,
+    }
+    assert classify == {"type": "classify", "cross": MX, "criterion": "mean_squared_error"}
+    assert posterior == {
+        "type": "posterior",
+        "cross": MX,
+        "output": "mean",
+        "model": "ensemble",
+        "time": 2.0,
+    }
+    assert flow == {"type": "dynamics", "times": [1.0, None]}
+    assert descent == {
+        "type": "dynamics",
+        "steps": [5],
+        "learning_rate": 0.5,
+        "loss": "cross_entropy",
+    }
+
+
 def test_predictions_name_inputs_or_a_cross_gram(service: FakeService):
     assert _run("solve", "predict", MX, "--x", DS, "--targets", DS).exit_code == 0
     assert _run("solve", "predict", MX, "--cross", MX).exit_code == 0

@@ -1,0 +1,202 @@
+"""The task type `posterior`: what is known of functions on new inputs, with its uncertainty."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from service.jobs.context import JobContext
+from service.jobs.inputs import check_dense_rows, symmetric_gram
+from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.training import Cross, Training, WithCross, cross_of, training_of
+from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, EXAMPLE_TEST_GRAM, MatrixId
+from service.schemas.tasks import ArrayName
+from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
+from workers.predictions.posterior import Wanted
+from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
+from workers.solves.dense import dense_worker_bytes
+from workers.solves.errors import InvalidSolveError
+from workers.solves.prepare import cross_tiles, symmetric_tiles
+from workers.solves.source import StoredTiles
+from workers.solves.targets import Encoding
+
+
+class PosteriorTask(WithCross):
+    """Mean and uncertainty of functions on new inputs given the targets: the Gaussian-process
+    posterior of the infinite network, or the ensemble of networks trained by gradient flow."""
+
+    type: Literal["posterior"]
+    model: Literal["nngp", "ensemble"] = Field(
+        default="nngp",
+        description="nngp: Bayesian posterior with the kernel `prior` and noise variance `ridge`."
+        " ensemble: networks started at random (covariance `prior`), trained with the kernel"
+        " `trained`.",
+    )
+    cross: MatrixId = Field(
+        description="A sealed cross-Gram (test rows, training columns) with the same arrays."
+    )
+    test_matrix: MatrixId | None = Field(
+        default=None,
+        description="The Gram matrix of the test samples; needed for variance and covariance.",
+    )
+    output: Wanted = Field(
+        default="variance",
+        description="mean: alone; variance: with one of each test sample; covariance: between all.",
+    )
+    prior: ArrayName = Field(
+        default="nngp", description="Array with the covariance of functions at initialisation."
+    )
+    trained: ArrayName = Field(
+        default="ntk",
+        description="Array with the kernel of training (ensemble only); nngp: only the last layer"
+        " is trained.",
+    )
+    time: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e300,
+        description="Of gradient flow on half the summed squares (ensemble only); null: trained to"
+        " the end.",
+    )
+    ridge: float = Field(
+        default=1e-4,
+        ge=0,
+        le=1e12,
+        description="nngp: variance of the noise. ensemble: weight of half the squared distance of"
+        " the parameters from their start.",
+    )
+    ridge_relative: bool = Field(
+        default=True, description="True: the ridge is multiplied by trace/m of the kernel."
+    )
+    encoding: Encoding = Field(default="auto", description="How labels become numbers.")
+
+
+def prepare(context: JobContext, task: PosteriorTask) -> Work:
+    """Raises NotFoundError, NotReadyError, InvalidSolveError, TooLargeError."""
+    if task.model == "nngp" and task.time is not None:
+        raise InvalidSolveError(
+            "The Gaussian-process posterior has no training time.",
+            advice="Use model 'ensemble', or leave `time` out.",
+        )
+    training = training_of(context, task, task.encoding, array=task.prior, what="A posterior")
+    cross = cross_of(context, task, training, array=task.prior)
+    if cross is None:  # the schema requires one
+        raise InvalidSolveError("A posterior needs a cross-Gram.", advice="Name it in `cross`.")
+    check_dense_rows(context, cross.rows, "A posterior")
+    test = _test_gram(context, task, cross)
+    trained = None
+    if task.model == "ensemble":
+        gram = symmetric_tiles(context.blobs, task.matrix, task.trained)
+        trained = Kernels(gram, cross_tiles(context.blobs, task.cross, task.trained, gram))
+    asked = PosteriorAsked(
+        prior=Kernels(training.source, cross.source),
+        trained=trained,
+        test=test,
+        wanted=task.output,
+        ridge=task.ridge,
+        relative=task.ridge_relative,
+        time=task.time,
+    )
+    n, k = cross.rows, training.columns
+    arrays: dict[str, tuple[int, ...]] = {"mean": (n, k)}
+    if task.output != "mean":
+        arrays[task.output] = (n,) if task.output == "variance" else (n, n)
+    determines: dict[str, Any] = {
+        **training.determines,
+        **cross.determines,
+        "model": task.model,
+        "test_matrix": None if test is None else task.test_matrix,
+        "output": task.output,
+        "trained": None if trained is None else task.trained,
+        "time": task.time,
+        "ridge": task.ridge,
+        "ridge_relative": task.ridge_relative,
+    }
+    return Work(
+        determines=determines,
+        arrays=arrays,
+        cost=_cost(asked, training, cross).to_json(),
+        run=in_one_worker(
+            stored_posterior, asked, training.targets, training.classes, cross.targets
+        ),
+    )
+
+
+def _test_gram(context: JobContext, task: PosteriorTask, cross: Cross) -> StoredTiles | None:
+    """K_ss, if the output needs it. Raises as `prepare`."""
+    if task.output == "mean":
+        return None
+    if task.test_matrix is None:
+        raise InvalidSolveError(
+            f"A {task.output} needs the Gram matrix of the test samples.",
+            advice="Name it in `test_matrix`, or ask for the mean.",
+        )
+    found = symmetric_gram(context, task.test_matrix, task.prior)
+    rows = found.layout.shape[0]
+    if rows != cross.rows:
+        raise InvalidSolveError(
+            f"The Gram matrix of the test samples has {rows} rows, the cross-Gram {cross.rows}.",
+            advice="Compute both from the same test set.",
+        )
+    mine = found.manifest.provenance.get("request", {})
+    theirs = cross.source.manifest.provenance.get("request", {})
+    for key, what in (("kernel", "kernel"), ("x1", "test set")):
+        if mine.get(key) != theirs.get(key):
+            raise InvalidSolveError(
+                f"The Gram matrix of the test samples was computed with another {what}.",
+                advice="Use the same kernel and test set as for the cross-Gram.",
+            )
+    return found
+
+
+def _cost(asked: PosteriorAsked, training: Training, cross: Cross) -> DenseCost:
+    m, n, k = training.rows, cross.rows, training.columns
+    sources = [asked.prior.gram, asked.prior.cross]
+    squares, wide, flops = EIGENSYSTEM_COPIES, 3, m**3 / 3 + 2.0 * m * m * k
+    if asked.trained is not None:
+        sources += [asked.trained.gram, asked.trained.cross]
+        squares, wide, flops = squares + 1, 5, 9.0 * m**3 + 4.0 * m * m * (n + k)
+    if asked.test is not None:
+        sources.append(asked.test)
+        flops += 1.0 * m * m * n
+    whole_test = 4 * n * n if asked.wanted == "covariance" else 0
+    if asked.wanted == "covariance":
+        flops += 2.0 * m * n * n
+    return DenseCost(
+        flops=flops,
+        bytes_read=sum(source.layout.stored_bytes for source in sources),
+        peak_bytes_per_worker=dense_worker_bytes(
+            training.source, squares * m * m + wide * n * m + whole_test + 4 * (m + n) * k
+        ),
+    )
+
+
+POSTERIOR = ResultTask(
+    name="posterior",
+    schema=PosteriorTask,
+    examples={
+        "posterior": {
+            "summary": "Gaussian-process posterior: mean and variance on a test set",
+            "value": {
+                "matrix": EXAMPLE_MATRIX,
+                "cross": EXAMPLE_CROSS,
+                "test_matrix": EXAMPLE_TEST_GRAM,
+                "ridge": 1e-3,
+            },
+        },
+        "posterior-ensemble": {
+            "summary": "Trained networks at time 10: mean and covariance between test samples",
+            "value": {
+                "matrix": EXAMPLE_MATRIX,
+                "cross": EXAMPLE_CROSS,
+                "test_matrix": EXAMPLE_TEST_GRAM,
+                "model": "ensemble",
+                "time": 10.0,
+                "output": "covariance",
+            },
+        },
+    },
+    prepare=prepare,
+    matrix_kind="posterior",
+)
