@@ -1,4 +1,4 @@
-"""The commands `gramian solve ridge | classify | posterior | dynamics`."""
+"""The commands `gramian solve ridge | classify | posterior | dynamics | likelihood`."""
 
 from __future__ import annotations
 
@@ -158,6 +158,34 @@ def dynamics(
             "cross": None if cross is None else matrix_id(client, cross),
             "array": array,
             "targets": targets,
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+def likelihood(
+    matrix: MatrixArgument,
+    ridge: Annotated[float | None, typer.Option(help="Variance of the noise.")] = None,
+    ridge_absolute: RidgeAbsoluteOption = False,
+    array: Annotated[str | None, typer.Option(help="nngp (default) or ntk.")] = None,
+    targets: TargetsOption = None,
+    method: Annotated[str | None, typer.Option(help="auto, cholesky or lanczos.")] = None,
+    probes: Annotated[int | None, typer.Option(help="Random vectors of lanczos.")] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Log marginal likelihood of the targets under a Gaussian process."""
+    with connected(url) as client:
+        task = {
+            "type": "log_marginal_likelihood",
+            "matrix": matrix_id(client, matrix),
+            "ridge": ridge,
+            "ridge_relative": False if ridge_absolute else None,
+            "array": array,
+            "targets": targets,
+            "method": method,
+            "probes": probes,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 

@@ -16,12 +16,12 @@ from service.cli.connection import (
 )
 from service.cli.gram_options import ArrayOption, MatrixArgument, RidgeAbsoluteOption
 from service.cli.outcome import UsageError
-from service.cli.predictions import classify, dynamics, posterior, ridge
+from service.cli.predictions import classify, dynamics, likelihood, posterior, ridge
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
 
 app = typer.Typer(no_args_is_help=True, help="Get answers from a stored Gram matrix.")
 
-for _command in (ridge, classify, posterior, dynamics):
+for _command in (ridge, classify, posterior, dynamics, likelihood):
     app.command()(_command)
 
 

@@ -196,6 +196,14 @@ class Client(People):
         """
         return self.submit({"type": "dynamics", "matrix": matrix, **options})
 
+    def log_marginal_likelihood(self, matrix: str, **options: Any) -> Job:
+        """How probable the targets are under a Gaussian process; a summary without arrays.
+
+        `options`: array (nngp), targets, encoding, ridge, ridge_relative, method (auto, cholesky,
+        lanczos), probes, lanczos_steps, seed.
+        """
+        return self.submit({"type": "log_marginal_likelihood", "matrix": matrix, **options})
+
     def spectrum(self, matrix: str, **options: Any) -> Job:
         """Eigenvalues of a stored Gram matrix.
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from service.jobs.analysis import ANALYSIS, AnalysisTask
 from service.jobs.dynamics import DYNAMICS, DynamicsTask
 from service.jobs.gram import GramJobs, GramTask
+from service.jobs.likelihood import LIKELIHOOD, LikelihoodTask
 from service.jobs.plans import TaskType
 from service.jobs.posterior import POSTERIOR, PosteriorTask
 from service.jobs.predict import PREDICT, PredictTask
@@ -27,6 +28,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
     CLASSIFY,
     POSTERIOR,
     DYNAMICS,
+    LIKELIHOOD,
     SPECTRUM,
     ANALYSIS,
     PREDICT,
@@ -40,6 +42,7 @@ Task = Annotated[
     | ClassifyTask
     | PosteriorTask
     | DynamicsTask
+    | LikelihoodTask
     | SpectrumTask
     | AnalysisTask
     | PredictTask

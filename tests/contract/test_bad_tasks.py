@@ -97,6 +97,10 @@ def dynamics(**changes: Any) -> dict[str, Any]:
     return {"type": "dynamics", "matrix": "gram", "times": [1.0], **changes}
 
 
+def likelihood(**changes: Any) -> dict[str, Any]:
+    return {"type": "log_marginal_likelihood", "matrix": "gram", "array": "ntk", **changes}
+
+
 def analysis(name: str, **parameters: Any) -> dict[str, Any]:
     return {"type": "analysis", "analysis": {"name": name, "matrix": "gram", **parameters}}
 
@@ -185,6 +189,12 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "training through another kernel": (dynamics(cross="other kernel"), 422, SOLVE),
     "initial outputs of another size": (dynamics(initial="numbers"), 422, SOLVE),
     "initial outputs of nothing": (dynamics(test_initial="numbers"), 422, SOLVE),
+    "likelihood without its output": (likelihood(array="nngp"), 422, SOLVE),
+    "likelihood of a rectangle": (likelihood(matrix="rectangle"), 422, SOLVE),
+    "likelihood of targets too many": (likelihood(targets="long"), 422, SOLVE),
+    "likelihood with negative noise": (likelihood(ridge=-1.0), 422, INVALID),
+    "estimated likelihood without noise": (likelihood(ridge=0.0, method="lanczos"), 422, SOLVE),
+    "one probe": (likelihood(method="lanczos", probes=1), 422, INVALID),
     "unknown analysis": (analysis("astrology"), 422, INVALID),
     "analysis of a rectangle": (analysis("conditioning", matrix="rectangle"), 422, SOLVE),
     "analysis with another's parameter": (analysis("conditioning", delta=0.1), 422, INVALID),
@@ -306,6 +316,7 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
         asked = (
             *(spectrum(), ridge(), classify(), dynamics(), analysis("conditioning")),
             posterior(cross=MISSING, test_matrix=MISSING),
+            likelihood(method="cholesky"),
         )
         for task in asked:
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})

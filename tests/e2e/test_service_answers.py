@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from service.client import ApiError, Client, Job
 from support.oracle import oracle
@@ -287,3 +288,22 @@ def test_posteriors_and_training_of_the_kernel(bench: Bench) -> None:
     dual = np.linalg.solve(bench.ntk + 0.1 * np.eye(TRAIN), y)
     np.testing.assert_allclose(trained.arrays["test"][:, 2], cross["ntk"] @ dual, rtol=1e-6)
     assert trained.summary["curve"][2]["test_accuracy"] > 0.6
+
+
+def test_a_likelihood_is_exact_or_within_its_error_bar(bench: Bench) -> None:
+    asked = {"ridge": 0.5, "ridge_relative": False, "targets": bench.train}
+    exact = bench.client.answer(bench.client.log_marginal_likelihood(bench.gram, **asked)).summary
+    y = np.where(np.eye(CLASSES)[bench.labels] > 0, 0.9, -0.1)
+    shifted = bench.nngp + 0.5 * np.eye(TRAIN)
+    normal = multivariate_normal(np.zeros(TRAIN), shifted)
+    np.testing.assert_allclose(exact["per_output"], normal.logpdf(y.T), rtol=1e-8)
+    assert exact["log_marginal_likelihood"] == pytest.approx(normal.logpdf(y.T).sum(), rel=1e-8)
+    assert (exact["method"], exact["standard_error"]) == ("cholesky", 0.0)
+    job = bench.client.log_marginal_likelihood(
+        bench.gram, method="lanczos", probes=32, lanczos_steps=40, **asked
+    )
+    estimated = bench.client.answer(job).summary
+    assert 0 < estimated["standard_error"] < 0.1 * abs(exact["log_marginal_likelihood"])
+    missed = abs(estimated["log_marginal_likelihood"] - exact["log_marginal_likelihood"])
+    assert missed < 4 * estimated["standard_error"]
+    assert estimated["fit"] == pytest.approx(exact["fit"], rel=1e-6)

@@ -1,0 +1,221 @@
+"""The task type `log_marginal_likelihood`: how probable the targets are under a kernel."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from service.jobs.context import JobContext
+from service.jobs.inputs import check_dense_rows, right_hand_sides, rows_dataset, symmetric_gram
+from service.jobs.results import DenseCost, ResultTask, Running, Work, in_one_worker
+from service.jobs.solve_estimate import estimate_solve
+from service.jobs.training import OnTraining
+from service.schemas.common import EXAMPLE_MATRIX
+from service.schemas.tasks import ArrayName
+from workers.memory import WORKER_BASE_BYTES
+from workers.one_worker import Written
+from workers.predictions.likelihood import log_marginals, stored_likelihood
+from workers.solves.block_operator import BlockOperator
+from workers.solves.dense import dense_worker_bytes
+from workers.solves.errors import InvalidSolveError, SolveFailedError
+from workers.solves.lanczos_quadrature import lanczos_quadrature
+from workers.solves.memory import placement_bytes
+from workers.solves.policy import choose_placement
+from workers.solves.request import SolveRequest
+from workers.solves.solution import Float64, Outcome
+from workers.solves.source import StoredTiles
+from workers.solves.targets import Encoding
+from workers.solves.task import run_solve
+
+DENSE_COPIES = 4  # float64 squares alive at once while a Gram is checked and factored
+SOLVE_TOLERANCE = 1e-8  # relative residual of the dual, whose product with the targets is the fit
+_READ_BYTES_PER_SECOND = 0.5e9
+
+
+class LikelihoodTask(OnTraining):
+    """Log marginal likelihood of the targets under a Gaussian process with this kernel and noise,
+    summed over outputs: exactly for what one worker holds, else estimated with an error bar."""
+
+    type: Literal["log_marginal_likelihood"]
+    array: ArrayName = Field(default="nngp", description="Which array of the matrix to use.")
+    ridge: float = Field(default=1e-4, ge=0, le=1e12, description="Variance of the noise.")
+    ridge_relative: bool = Field(
+        default=True, description="True: the ridge is multiplied by trace(K)/m."
+    )
+    encoding: Encoding = Field(default="auto", description="How labels become numbers.")
+    method: Literal["auto", "cholesky", "lanczos"] = Field(
+        default="auto",
+        description="auto: cholesky up to the service's max_dense_rows, else lanczos.",
+    )
+    probes: int = Field(
+        default=16, ge=2, le=1024, description="Random vectors of lanczos: more, smaller error bar."
+    )
+    lanczos_steps: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Passes of lanczos over the matrix: too few bias it beyond its error bar, more"
+        " so for a small ridge.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**53, description="Draws the probes.")
+
+
+def prepare(context: JobContext, task: LikelihoodTask) -> Work:
+    """Raises NotFoundError, NotReadyError, InvalidSolveError, TooLargeError."""
+    source = symmetric_gram(context, task.matrix, task.array)
+    rows = source.layout.shape[0]
+    method = task.method
+    if method == "auto":
+        method = "cholesky" if rows <= context.settings.max_dense_rows else "lanczos"
+    if method == "cholesky":
+        check_dense_rows(context, rows, "An exact likelihood")
+    dataset_id = task.targets or rows_dataset(source.manifest)
+    targets, _ = right_hand_sides(context, dataset_id, rows, task.encoding)
+    determines: dict[str, Any] = {
+        "matrix": task.matrix,
+        "array": task.array,
+        "targets": dataset_id,
+        "encoding": task.encoding,
+        "ridge": task.ridge,
+        "ridge_relative": task.ridge_relative,
+        "method": method,
+    }
+    if method == "cholesky":
+        return Work(
+            determines=determines,
+            cost=_dense_cost(source, targets).to_json(),
+            run=in_one_worker(stored_likelihood, source, targets, task.ridge, task.ridge_relative),
+        )
+    if task.ridge == 0:
+        raise InvalidSolveError(
+            "The estimate of a log-determinant needs a ridge: without one it has no digits.",
+            advice="Give a ridge above 0, or use method 'cholesky'.",
+        )
+    determines |= {"probes": task.probes, "lanczos_steps": task.lanczos_steps, "seed": task.seed}
+    return Work(
+        determines=determines,
+        cost=_iterative_cost(context, source, task, targets),
+        run=lambda running: _estimate(running, source, task, targets),
+    )
+
+
+def _dense_cost(source: StoredTiles, targets: Float64) -> DenseCost:
+    m, k = targets.shape
+    return DenseCost(
+        flops=m**3 / 3 + 6.0 * m * m * k,
+        bytes_read=source.layout.stored_bytes,
+        peak_bytes_per_worker=dense_worker_bytes(source, DENSE_COPIES * m * m + 4 * m * k),
+    )
+
+
+def _iterative_cost(
+    context: JobContext, source: StoredTiles, task: LikelihoodTask, targets: Float64
+) -> dict[str, Any]:
+    workers = context.compute.expected_workers()
+    estimate: dict[str, Any] = estimate_solve(
+        source.layout,
+        method="cg",
+        placement="auto",
+        rhs=max(targets.shape[1], task.probes),
+        inducing=1,
+        tolerance=SOLVE_TOLERANCE,
+        workers=workers,
+        base_bytes=WORKER_BASE_BYTES,
+        limit_bytes=context.compute.limit_bytes(),
+    ).to_json()
+    passes = task.lanczos_steps * source.layout.stored_bytes / _READ_BYTES_PER_SECOND
+    return {**estimate, "seconds": estimate["seconds"] + passes / max(workers, 1)}
+
+
+def _estimate(
+    running: Running, source: StoredTiles, task: LikelihoodTask, targets: Float64
+) -> Written | None:
+    """A certified solve, then the log-determinant: both in passes over the stored tiles."""
+    context = running.context
+    client, limit_bytes = context.compute.client(), context.compute.limit_bytes()
+    solved = run_solve(
+        client,
+        SolveRequest(
+            matrix_id=task.matrix,
+            array=task.array,
+            targets=targets,
+            encoding="real",
+            ridge=task.ridge,
+            ridge_relative=task.ridge_relative,
+            method="cg",
+            tolerance=SOLVE_TOLERANCE,
+        ),
+        store_url=context.blobs.url,
+        should_stop=running.should_stop,
+        worker_memory_bytes=limit_bytes,
+    )
+    if solved.outcome is Outcome.CANCELLED:
+        return None
+    if not solved.outcome.usable:
+        raise _failed(solved.outcome, solved.summary["advice"])
+    ridge = float(solved.summary["ridge"])
+    placement = choose_placement(
+        "auto",
+        projected_bytes=placement_bytes(
+            source.layout,
+            rhs=task.probes,
+            rank=0,
+            workers=context.compute.expected_workers(),
+            base_bytes=WORKER_BASE_BYTES,
+        ),
+        worker_memory_bytes=limit_bytes,
+    )
+    operator = BlockOperator(client, source, placement=placement, should_stop=running.should_stop)
+    try:
+        quadrature = lanczos_quadrature(
+            operator,
+            probes=task.probes,
+            steps=task.lanczos_steps,
+            seed=task.seed,
+            on_progress=lambda done, total: running.reporter.report(
+                {"phase": "log-determinant", "fraction": done / total}
+            ),
+            should_stop=running.should_stop,
+        )
+    finally:
+        operator.close()
+    if quadrature.outcome is Outcome.CANCELLED:
+        return None
+    if not quadrature.outcome.usable:
+        raise _failed(quadrature.outcome, quadrature.outcome.advice)
+    found = quadrature.log_determinant(ridge)
+    if found is None:
+        outcome = Outcome.NOT_POSITIVE_DEFINITE
+        raise _failed(outcome, outcome.advice)
+    summary = {
+        **log_marginals(targets, solved.arrays["dual"], found.value, found.standard_error),
+        "method": "lanczos",
+        "ridge": ridge,
+        "residual": max(solved.summary["stats"]["certified"]),
+        "outcome": solved.outcome.value,
+        "probes": task.probes,
+        "lanczos_steps": task.lanczos_steps,
+        "warnings": solved.summary["warnings"],
+    }
+    return Written(summary, {})
+
+
+def _failed(outcome: Outcome, advice: str) -> SolveFailedError:
+    return SolveFailedError(
+        f"The likelihood ended as {outcome.value}.", advice=advice, outcome=outcome.value
+    )
+
+
+LIKELIHOOD = ResultTask(
+    name="log_marginal_likelihood",
+    schema=LikelihoodTask,
+    examples={
+        "log-marginal-likelihood": {
+            "summary": "How probable the targets are under the NNGP with 1 % noise",
+            "value": {"matrix": EXAMPLE_MATRIX, "array": "nngp", "ridge": 1e-2},
+        },
+    },
+    prepare=prepare,
+    matrix_kind="likelihood",
+)
