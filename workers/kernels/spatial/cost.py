@@ -9,7 +9,7 @@ from typing import Any, Literal
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.layers import Residual
 from workers.kernels.spatial.geometry import Shape, after_layer, sample_grid, sides
-from workers.kernels.spatial.layers import Conv
+from workers.kernels.spatial.layers import Conv, PoolModel
 from workers.kernels.spatial.representation import Parts, Representation, network_parts
 from workers.kernels.spec import KernelSpec
 
@@ -40,6 +40,14 @@ PLANES_BYTES = 16 << 20
 PLANES_COPIES = 12
 """Turned and doubled copies of one sample's arrays while its offsets are computed."""
 
+CORE_PADDING = 2.4
+"""What the compiled core holds of a sample over `sample_numbers` float64 numbers, besides the
+zeros after each row: inverses, indices."""
+
+POOLED_BYTES = 48
+"""Bytes per pair of pixels behind the first pool, in the compiled core: both tensors, on the way
+in and out, and while an image is prepared."""
+
 DIAGONAL_BUFFERS = 64
 """Pixel-sized arrays (8 bytes) alive at once while a group of samples is computed."""
 
@@ -57,7 +65,11 @@ class SpatialCost:
 
     @property
     def panel_bytes_per_sample(self) -> int:
-        return 8 * self.sample_numbers
+        if self.parts.core is None:
+            return 8 * self.sample_numbers
+        columns = self.parts.shape[1]
+        reach = max(layer.filter[-1] for layer in self.parts.trunk if isinstance(layer, Conv)) // 2
+        return math.ceil(8 * self.sample_numbers * CORE_PADDING * (columns + reach) / columns)
 
     @property
     def temporary_bytes(self) -> int:
@@ -65,8 +77,19 @@ class SpatialCost:
         if self.parts.representation == "tensor":
             return TENSOR_BUFFERS * 8 * self.pixel_pairs + (1 << 20)
         if self.parts.representation == "planes":
-            return PLANES_BYTES + PLANES_COPIES * 8 * self.sample_numbers
+            pooled = POOLED_BYTES * _pooled_pixels(self.parts) ** 2
+            return PLANES_BYTES + PLANES_COPIES * 8 * self.sample_numbers + pooled
         return DIAGONAL_BUFFERS * 8 * self.sample_numbers + (1 << 20)
+
+
+def _pooled_pixels(parts: Parts) -> int:
+    """Pixels behind the first pool; 0 without one."""
+    shape: Shape | None = parts.shape
+    for layer in parts.trunk:
+        shape = after_layer(layer, shape)
+        if isinstance(layer, PoolModel) and shape is not None:
+            return math.prod(shape)
+    return 0
 
 
 def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -> SpatialCost:
