@@ -74,10 +74,10 @@ def _reach(padding: Padding, size: int, length: int, stride: int) -> Reach:
         return Reach(size, length, stride, 0, (size - length) // stride + 1)
     out = -(-size // stride)
     total = max((out - 1) * stride + length - size, 0)
-    if padding == "CIRCULAR" and length > size:
+    if padding == "CIRCULAR" and total - total // 2 > size:
         raise InvalidInputsError(
             f"A CIRCULAR convolution with a filter of {length} pixels meets only {size} there.",
-            advice="Use a smaller filter or larger samples: a filter may wrap around once.",
+            advice="Use a smaller filter or larger samples: each side may wrap around once.",
         )
     return Reach(size, length, stride, total // 2, out)
 

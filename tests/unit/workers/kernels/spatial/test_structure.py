@@ -73,7 +73,11 @@ def test_order_of_layers(layers: list[dict[str, Any]], part: str | None) -> None
         ([{"op": "conv", "filter": [3]}, GAP, DENSE], (8, 8, 3), "sequences (n, T, C)"),
         ([CONV, POOL, GAP, DENSE], (8, 7, 3), "does not divide the 8 x 7 pixels"),
         ([{**CONV, "padding": "VALID"}, GAP, DENSE], (2, 8, 3), "VALID convolution"),
-        ([{**CONV, "padding": "CIRCULAR"}, GAP, DENSE], (2, 8, 3), "CIRCULAR convolution"),
+        (
+            [{**CONV, "filter": [5, 3], "padding": "CIRCULAR"}, GAP, DENSE],
+            (1, 8, 3),
+            "CIRCULAR convolution",
+        ),
         (
             [CONV, {"op": "residual", "body": [RELU, {**CONV, "strides": [2, 2]}]}, GAP, DENSE],
             (8, 8, 3),
