@@ -125,6 +125,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "corrupt-chunk": 500,
     "missing-chunk": 500,
     "unsupported-format": 500,
+    "missing-extra": 501,
     "cluster-unavailable": 503,
     "catalog-unavailable": 503,
     "insufficient-storage": 507,

@@ -95,3 +95,75 @@ def predict(
             "targets": targets,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command()
+def svm(
+    matrix: MatrixArgument,
+    array: ArrayOption = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Data set of the targets; left out: the Gram's own.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="classification or regression; left out: by the targets.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(help="C, the weight of violations.")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Errors up to this cost nothing (regression).")
+    ] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Of the optimality conditions.")] = None,
+    cross: Annotated[
+        str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
+    ] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Support vector machines (needs the extra gramian[svm] where the service runs)."""
+    with connected(url) as client:
+        task = {
+            "type": "svm",
+            "matrix": matrix_id(client, matrix),
+            "array": array,
+            "targets": targets,
+            "kind": kind,
+            "cost": cost,
+            "epsilon": epsilon,
+            "tolerance": tolerance,
+            "cross": None if cross is None else matrix_id(client, cross),
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command("label-kernel")
+def label_kernel(
+    matrix: MatrixArgument,
+    mixing: Annotated[float, typer.Option(help="0: the kernel itself; 1: labels alone.")],
+    array: ArrayOption = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Data set of the targets; left out: the Gram's own.")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="In units of the kernel; left out: Silverman's rule.")
+    ] = None,
+    cross: Annotated[
+        str | None, typer.Option(help="Mix this cross-Gram instead: mx-..., or the job's id.")
+    ] = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """A Gram matrix mixed with what kernel values say about labels, to solve with."""
+    with connected(url) as client:
+        task = {
+            "type": "label-kernel",
+            "matrix": matrix_id(client, matrix),
+            "mixing": mixing,
+            "array": array,
+            "targets": targets,
+            "bandwidth": bandwidth,
+            "cross": None if cross is None else matrix_id(client, cross),
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)

@@ -204,6 +204,21 @@ class Client(People):
         """
         return self.submit({"type": "log_marginal_likelihood", "matrix": matrix, **options})
 
+    def svm(self, matrix: str, **options: Any) -> Job:
+        """Support vector classification or regression on a stored Gram matrix.
+
+        `options`: array, targets, kind, cost, epsilon, tolerance, max_iterations, cross,
+        test_targets.
+        """
+        return self.submit({"type": "svm", "matrix": matrix, **options})
+
+    def label_kernel(self, matrix: str, mixing: float, **options: Any) -> Job:
+        """A Gram matrix mixed with an estimate of the products of labels, to solve with.
+
+        `options`: array, targets, encoding, bandwidth, cross (then the result is a cross-Gram).
+        """
+        return self.submit({"type": "label-kernel", "matrix": matrix, "mixing": mixing, **options})
+
     def spectrum(self, matrix: str, **options: Any) -> Job:
         """Eigenvalues of a stored Gram matrix.
 

@@ -217,7 +217,7 @@ def _streamed(
 ) -> _Streamed:
     gram = solution.gram
     request = gram.manifest.provenance["request"]
-    if gram.array not in get_args(Output) or "kernel" not in request:
+    if gram.array not in get_args(Output) or request.get("task", "gram") != "gram":
         raise InvalidSolveError(
             f"Matrix {gram.manifest.id} was not computed from a kernel of networks alone.",
             advice="Make the cross-Gram yourself and name it in `cross`.",

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from service.jobs.analysis import ANALYSIS, AnalysisTask
 from service.jobs.dynamics import DYNAMICS, DynamicsTask
 from service.jobs.gram import GramJobs, GramTask
+from service.jobs.label_kernel import LABEL_KERNEL, LabelKernelTask
 from service.jobs.likelihood import LIKELIHOOD, LikelihoodTask
 from service.jobs.plans import TaskType
 from service.jobs.posterior import POSTERIOR, PosteriorTask
@@ -18,6 +19,7 @@ from service.jobs.predict import PREDICT, PredictTask
 from service.jobs.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
+from service.jobs.svm import SVM, SvmTask
 from service.jobs.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
 
@@ -32,6 +34,8 @@ TASK_TYPES: tuple[TaskType, ...] = (
     SPECTRUM,
     ANALYSIS,
     PREDICT,
+    SVM,
+    LABEL_KERNEL,
     VerifyJobs(),
 )
 
@@ -46,6 +50,8 @@ Task = Annotated[
     | SpectrumTask
     | AnalysisTask
     | PredictTask
+    | SvmTask
+    | LabelKernelTask
     | VerifyTask,
     Field(discriminator="type"),
 ]

@@ -23,6 +23,7 @@ from storage.format import FORMAT_VERSION, ArrayLayout, MatrixManifest
 from storage.keys import matrix_id
 from workers.gram import request_digest, software_versions
 from workers.one_worker import Call, Computed, Written, run_in_one_worker
+from workers.solves.source import StoredTiles
 
 # Results are tall and thin: whole rows, in chunks of about this size.
 _CHUNK_BYTES = 8 << 20
@@ -67,7 +68,8 @@ class Work:
 
     `determines`: everything that the result depends on, defaults filled in, inputs by id; equal
     documents have one result. `arrays`: shapes by name, float64, rows first; empty: the result is
-    its summary alone. `cost`: the estimate, with `peak_bytes_per_worker` and `seconds`. `run`:
+    its summary alone. `like`: tiles are cut as those of this stored array (a derived Gram matrix)
+    instead. `cost`: the estimate, with `peak_bytes_per_worker` and `seconds`. `run`:
     computes, writes the arrays (`run_in_one_worker` and `write_arrays` do), returns their digests
     and the summary; None when told to stop.
     """
@@ -76,6 +78,7 @@ class Work:
     cost: dict[str, Any]
     run: Callable[[Running], Written | None]
     arrays: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    like: StoredTiles | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,15 @@ class ResultTask(Generic[TaskT]):
         return summary
 
     def _manifest(self, work: Work, request: dict[str, Any], digest: str) -> MatrixManifest:
+        if work.like is None:
+            layouts = tuple(tall_layout(name, shape) for name, shape in work.arrays.items())
+        else:
+            layouts = (work.like.layout,)
         return MatrixManifest(
             id=matrix_id(digest),
             kind=self.matrix_kind,
-            arrays=tuple(tall_layout(name, shape) for name, shape in work.arrays.items()),
-            block_rows=_BLOCK_ROWS,
+            arrays=layouts,
+            block_rows=_BLOCK_ROWS if work.like is None else work.like.manifest.block_rows,
             provenance={"request": request, "software": software_versions()},
         )
 

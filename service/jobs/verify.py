@@ -75,9 +75,11 @@ class VerifyJobs:
         """Raises NotFoundError, NotReadyError, InvalidRequestError."""
         request = VerifyTask.model_validate(task)
         manifest = _sealed_manifest(context, request.matrix)
-        if request.repair and manifest.kind != "gram":
+        # A derived Gram matrix (label-kernel) is a Gram, too, but no tile of it has a record.
+        made_by = manifest.provenance.get("request", {}).get("task", manifest.kind)
+        if request.repair and made_by != "gram":
             raise InvalidRequestError(
-                f"Matrix {manifest.id} is a {manifest.kind}: only Gram matrices are repaired.",
+                f"{manifest.id} was made by {made_by}: only tiles of gram jobs are repaired.",
                 advice="Delete it and submit the request in its provenance again.",
             )
         chunk_bytes = max(int(np.prod(a.chunk_shape)) * a.itemsize for a in manifest.arrays)

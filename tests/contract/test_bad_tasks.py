@@ -29,6 +29,9 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     request = {"kernel": KERNEL, "x1": train, "x2": None}
     gram = put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id
     solve = {"task": "solve", "matrix": gram, "array": "ntk"}
+    derived = put_sealed_gram(
+        server, (22, 22), provenance={"request": {**request, "task": "label-kernel"}}
+    )[0].id
     other = {**request, "x1": "ds-" + "1" * 32, "x2": "ds-" + "2" * 32}
     test = upload(x[:12] + 3, np.arange(12) % 3)
     unsealed = gram_manifest((21, 21))
@@ -63,6 +66,9 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
         "gram": gram,
         "unsealed": unsealed.id,
         "wide": upload(RNG.standard_normal((20, 7)), np.arange(20) % 3),
+        "one class": upload(x + 2, np.zeros(20, dtype=np.int64)),
+        "real": upload(x + 3, np.linspace(0, 1, 20)),
+        "derived dual": put_sealed_solution(server, {**solve, "matrix": derived}, (22, 3)),
         "dual": put_sealed_solution(server, solve, (20, 3)),
         "short": put_sealed_solution(server, solve, (19, 3)),
         "duals of something else": put_sealed_solution(server, solve, (20, 3), name="alpha"),
@@ -121,6 +127,14 @@ def smoothness(**changes: Any) -> dict[str, Any]:
 
 def predict(**changes: Any) -> dict[str, Any]:
     return {"type": "predict", "solution": "dual", **changes}
+
+
+def svm(**changes: Any) -> dict[str, Any]:
+    return {"type": "svm", "matrix": "gram", **changes}
+
+
+def label_kernel(**changes: Any) -> dict[str, Any]:
+    return {"type": "label-kernel", "matrix": "gram", "mixing": 0.5, **changes}
 
 
 INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
@@ -260,6 +274,24 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "inputs compared with no targets": (predict(x="train", targets="unlabelled"), 422, SOLVE),
     "a cross-Gram with too few columns": (predict(cross="small"), 422, SOLVE),
     "a cross-Gram of other data": (predict(cross="foreign cross"), 422, SOLVE),
+    "machine of an unsealed matrix": (svm(matrix="unsealed"), 409, "not-ready"),
+    "machine of a rectangle": (svm(matrix="rectangle"), 422, SOLVE),
+    "machine that costs nothing": (svm(cost=0), 422, INVALID),
+    "machine with a negative tube": (svm(epsilon=-0.1), 422, INVALID),
+    "machine without targets": (svm(targets="unlabelled"), 422, SOLVE),
+    "machine with too many targets": (svm(targets="long"), 422, SOLVE),
+    "machine for one class": (svm(targets="one class"), 422, SOLVE),
+    "classes of real numbers": (svm(targets="real", kind="classification"), 422, SOLVE),
+    "machine tested on nothing": (svm(test_targets="train"), 422, SOLVE),
+    "machine with a foreign cross-Gram": (svm(cross="foreign cross"), 422, SOLVE),
+    "machine with a cross-Gram that does not fit": (svm(cross="small"), 422, SOLVE),
+    "labels of an unsealed matrix": (label_kernel(matrix="unsealed"), 409, "not-ready"),
+    "labels of a rectangle": (label_kernel(matrix="rectangle"), 422, SOLVE),
+    "more than the labels": (label_kernel(mixing=1.1), 422, INVALID),
+    "labels without a width": (label_kernel(bandwidth=0), 422, INVALID),
+    "no labels": (label_kernel(targets="unlabelled"), 422, SOLVE),
+    "labels of a foreign cross-Gram": (label_kernel(cross="foreign cross"), 422, SOLVE),
+    "predictions with a derived kernel": (predict(solution="derived dual", x="train"), 422, SOLVE),
     "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
 }
 
@@ -315,6 +347,7 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
         asked = (
             *(spectrum(), ridge(), classify(), dynamics(), analysis("conditioning")),
+            *(svm(), label_kernel()),
             posterior(cross=MISSING, test_matrix=MISSING),
             likelihood(method="cholesky"),
         )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from sklearn.svm import SVC
 
 from service.client import ApiError, Client, Job
 from support.oracle import oracle
 from support.server import ServiceProcess
+from workers.analyses.label_kernel import label_kernel
 from workers.kernels import compile_kernel
 
 pytestmark = pytest.mark.cluster
@@ -307,3 +309,35 @@ def test_a_likelihood_is_exact_or_within_its_error_bar(bench: Bench) -> None:
     missed = abs(estimated["log_marginal_likelihood"] - exact["log_marginal_likelihood"])
     assert missed < 4 * estimated["standard_error"]
     assert estimated["fit"] == pytest.approx(exact["fit"], rel=1e-6)
+
+
+def test_a_support_vector_machine_is_that_of_scikit_learn(bench: Bench) -> None:
+    answer = bench.client.answer(bench.client.svm(bench.gram, cost=0.5, cross=bench.cross))
+    theirs = SVC(kernel="precomputed", C=0.5).fit(bench.ntk, bench.labels)
+    assert answer.summary["support_vectors"] == len(theirs.support_)
+    assert answer.summary["training"]["accuracy"] == theirs.score(bench.ntk, bench.labels)
+    agreement = np.mean(answer.arrays["labels"] == bench.test_labels)
+    assert answer.summary["accuracy"] == pytest.approx(agreement)
+    assert answer.arrays["dual"].shape == (TRAIN, 3)
+
+
+def test_a_label_aware_gram_is_a_gram_to_solve_with(bench: Bench) -> None:
+    asked = {"mixing": 0.4, "bandwidth": 0.3}
+    answer = bench.client.answer(job := bench.client.label_kernel(bench.gram, **asked))
+    same = (bench.labels[:, None] == bench.labels).astype(float)
+    exact = label_kernel(bench.ntk, np.eye(CLASSES)[bench.labels], **asked)
+    np.testing.assert_allclose(answer.arrays["ntk"], exact.matrix, rtol=1e-7)
+    assert np.sum((answer.arrays["ntk"] - 0.6 * bench.ntk) * (same - same.mean())) > 0
+    cross = finished(
+        bench.client, bench.client.label_kernel(bench.gram, cross=bench.cross, **asked)
+    )
+    gram = finished(bench.client, job)
+    assert bench.client.matrix(gram).kind == "gram"
+    ridge = 1.0 + max(0.0, -answer.summary["smallest_eigenvalue"])
+    solved = bench.client.answer(
+        bench.client.solve(gram, ridge=ridge, ridge_relative=False, cross=cross)
+    )
+    assert solved.summary["outcome"] == "converged"
+    assert solved.summary["accuracy"] > 0.5
+    with pytest.raises(ApiError, match="another kernel"):
+        bench.client.solve(gram, cross=bench.cross)

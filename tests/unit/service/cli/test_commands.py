@@ -177,12 +177,18 @@ def test_tasks_of_regression_and_training_send_only_what_was_said(service: FakeS
     }
 
 
-def test_predictions_name_inputs_or_a_cross_gram(service: FakeService):
+def test_predictions_and_machines_send_only_what_was_said(service: FakeService):
     assert _run("solve", "predict", MX, "--x", DS, "--targets", DS).exit_code == 0
     assert _run("solve", "predict", MX, "--cross", MX).exit_code == 0
     assert service.tasks == [
         {"type": "predict", "solution": MX, "x": DS, "targets": DS},
         {"type": "predict", "solution": MX, "cross": MX},
+    ]
+    assert _run("solve", "svm", MX, "--cost", "10", "--cross", MX).exit_code == 0
+    assert _run("solve", "label-kernel", MX, "--mixing", "0.3").exit_code == 0
+    assert service.tasks[2:] == [
+        {"type": "svm", "matrix": MX, "cost": 10.0, "cross": MX},
+        {"type": "label-kernel", "matrix": MX, "mixing": 0.3},
     ]
     assert _run("solve", "predict", MX).exit_code == ExitCode.USAGE
     assert _run("solve", "predict", MX, "--x", DS, "--cross", MX).exit_code == ExitCode.USAGE
