@@ -111,12 +111,22 @@ def solve(
     cross: Annotated[
         str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="cg (default), nystrom or cholesky.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="auto (default), cg, cholesky, tiled-cholesky, nystrom or falkon."),
+    ] = None,
+    preconditioner: Annotated[
+        str | None, typer.Option(help="Of cg: auto, none, jacobi, nystrom or rpcholesky.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Columns of the preconditioner.")] = None,
+    factor_precision: Annotated[
+        str | None, typer.Option(help="Of tiled-cholesky: auto, float32 or float64.")
+    ] = None,
     ridge: Annotated[float | None, typer.Option(help="In units of trace(K)/m.")] = None,
     ridge_absolute: Annotated[
         bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
     ] = False,
-    inducing: Annotated[int | None, typer.Option(help="Inducing points of nystrom.")] = None,
+    inducing: Annotated[int | None, typer.Option(help="Inducing points (nystrom, falkon).")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Relative residual to reach.")] = None,
     array: Annotated[str | None, typer.Option(help="ntk (default) or nngp.")] = None,
     targets: Annotated[
@@ -134,6 +144,9 @@ def solve(
             "matrix": matrix_id(client, matrix),
             "cross": None if cross is None else matrix_id(client, cross),
             "method": method,
+            "preconditioner": preconditioner,
+            "rank": rank,
+            "factor_precision": factor_precision,
             "ridge": ridge,
             "ridge_relative": False if ridge_absolute else None,
             "inducing": inducing,

@@ -18,8 +18,7 @@ from workers.gram import request_digest
 from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Computed, Written
 from workers.solves.errors import InvalidSolveError, SolveFailedError
-from workers.solves.memory import cholesky_worker_bytes
-from workers.solves.policy import choose_method
+from workers.solves.policy import Room, method_for
 from workers.solves.prepare import Prepared, prepare
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Outcome
@@ -45,8 +44,30 @@ class SolveTask(OnGram):
     ridge_relative: bool = Field(
         default=True, description="True: the ridge is multiplied by trace(K)/m."
     )
-    method: Literal["auto", "cg", "nystrom", "cholesky"] = Field(
-        default="auto", description="`auto`: cholesky while it fits one worker, else cg."
+    method: Literal["auto", "cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"] = Field(
+        default="auto",
+        description="`cg`: block conjugate gradients. `cholesky`: dense in one worker up to 12000"
+        " rows, above that `tiled-cholesky`: out of core on all workers, refined to float64"
+        " residuals. `nystrom` and `falkon`: inducing points as the model, directly and"
+        " iteratively. `auto`: cholesky while it fits one worker; tiled-cholesky for more than"
+        " m/150 right-hand sides; else cg.",
+    )
+    preconditioner: Literal["auto", "none", "jacobi", "nystrom", "rpcholesky"] = Field(
+        default="auto",
+        description="Of cg. `rpcholesky`: damped low rank from columns where the diagonal says"
+        " most is missing. `nystrom`: the same from columns of a few tiles. `auto`: rpcholesky"
+        " from 500 rows on. None changes the answer.",
+    )
+    rank: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Columns of the low-rank preconditioner at most; null: m/8 between 500 and"
+        " 2000. Never more than m/3 or what fits in memory, and fewer where they are enough.",
+    )
+    factor_precision: Literal["auto", "float32", "float64"] = Field(
+        default="auto",
+        description="Of tiled-cholesky. `auto`: float32, and float64 where that breaks down.",
     )
     tolerance: float | None = Field(
         default=None,
@@ -56,13 +77,16 @@ class SolveTask(OnGram):
         " without one.",
     )
     max_applications: int = Field(
-        default=1000, ge=1, le=100_000, description="Most passes of CG over the matrix."
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Most passes over the matrix (cg, falkon, tiled-cholesky).",
     )
     inducing: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
-        description="Number of inducing points (nystrom only); null: 20 sqrt(m).",
+        description="Number of inducing points (nystrom, falkon); null: 20 sqrt(m).",
     )
     placement: Literal["auto", "full", "memory", "stream"] = Field(
         default="auto",
@@ -70,10 +94,18 @@ class SolveTask(OnGram):
         " reads the triangle at each pass.",
     )
     time_limit_seconds: float | None = Field(
-        default=None, gt=0, description="CG ends here with the accuracy reached; null: no limit."
+        default=None,
+        gt=0,
+        description="cg, falkon and tiled-cholesky end here with what they have reached; null: no"
+        " limit.",
     )
     # 2**53 - 1: the largest integer that every JSON reader keeps exactly.
-    seed: int = Field(default=0, ge=0, lt=2**53, description="Chooses the inducing points.")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**53,
+        description="Chooses the inducing points and the columns of a preconditioner.",
+    )
     cross: MatrixId | None = Field(
         default=None, description="A sealed cross-Gram (test rows, training columns)."
     )
@@ -123,17 +155,13 @@ def _run(running: Running, prepared: Prepared) -> Written | None:
 def _cost(context: JobContext, prepared: Prepared) -> dict[str, Any]:
     request, rhs = prepared.request, prepared.rhs.shape[1]
     limit_bytes = context.compute.limit_bytes()
-    method = choose_method(
+    method = method_for(
+        prepared.layout,
         request.method,
-        rows=prepared.rows,
-        direct_bytes=cholesky_worker_bytes(
-            rows=prepared.rows,
-            rhs=rhs,
-            tile_rows=prepared.layout.chunk_shape[0],
-            itemsize=prepared.layout.itemsize,
-            base_bytes=WORKER_BASE_BYTES,
-        ),
-        worker_memory_bytes=limit_bytes,
+        rhs=rhs,
+        precision=request.factor_precision,
+        base_bytes=WORKER_BASE_BYTES,
+        room=Room(limit_bytes, context.blobs.free_bytes()),
     )
     return estimate_solve(
         prepared.layout,
@@ -141,6 +169,8 @@ def _cost(context: JobContext, prepared: Prepared) -> dict[str, Any]:
         placement=request.placement,
         rhs=rhs,
         inducing=prepared.inducing_points,
+        rank=request.rank,
+        precision=request.factor_precision,
         tolerance=request.effective_tolerance,
         workers=context.compute.expected_workers(),
         base_bytes=WORKER_BASE_BYTES,
@@ -164,11 +194,7 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
             "There are test targets but no cross-Gram to predict with.",
             advice="Name a cross-Gram in `cross`, or leave test_targets out.",
         )
-    if task.inducing is not None and task.method != "nystrom":
-        raise InvalidSolveError(
-            f"Method {task.method!r} has no inducing points.",
-            advice="Use method 'nystrom', or leave `inducing` out.",
-        )
+    _check_fields(task)
     # The solve of one system goes on from its checkpoint, also for a request that asks for more
     # digits or more passes; the checkpoint itself knows which system it belongs to.
     system = {
@@ -196,6 +222,9 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
         time_limit_seconds=task.time_limit_seconds,
         checkpoint_id=request_digest(system),
         placement=task.placement,
+        preconditioner=task.preconditioner,
+        rank=task.rank,
+        factor_precision=task.factor_precision,
     )
     determines = {
         **system,
@@ -205,10 +234,36 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
         "seed": task.seed,
         "cross": task.cross,
         "test_targets": test_id,
+        "preconditioner": task.preconditioner,
+        "rank": task.rank,
+        "factor_precision": task.factor_precision,
         "max_applications": task.max_applications,
         "time_limit_seconds": task.time_limit_seconds,
     }
     return prepare(context.blobs, request), determines
+
+
+_OF_METHODS = {
+    "inducing": ("nystrom", "falkon"),
+    "preconditioner": ("cg", "auto"),
+    "rank": ("cg", "auto"),
+    "factor_precision": ("cholesky", "tiled-cholesky", "auto"),
+}
+
+
+def _check_fields(task: SolveTask) -> None:
+    """Raises InvalidSolveError for fields that the named method would ignore."""
+    for name, methods in _OF_METHODS.items():
+        if getattr(task, name) not in (None, "auto") and task.method not in methods:
+            raise InvalidSolveError(
+                f"Method {task.method!r} has no {name.replace('_', ' ')}.",
+                advice=f"Use method {methods[0]!r}, or leave {name!r} out.",
+            )
+    if task.rank is not None and task.preconditioner in ("none", "jacobi"):
+        raise InvalidSolveError(
+            f"Preconditioner {task.preconditioner!r} has no rank.",
+            advice="Use 'rpcholesky' or 'nystrom', or leave 'rank' out.",
+        )
 
 
 def _progress(news: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
@@ -229,6 +284,7 @@ def _progress(news: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
             "residual": residual,
             "certified": news.get("certified"),
             "tolerance": prepared.request.effective_tolerance,
+            "history": news.get("history"),
         }
     elif total:
         shown |= {"tasks_done": done, "tasks_total": total}
@@ -257,6 +313,14 @@ SOLVE = ResultTask(
                 "method": "nystrom",
                 "inducing": 500,
                 "cross": EXAMPLE_CROSS,
+            },
+        },
+        "solve-tiled-cholesky": {
+            "summary": "A factorisation of any size, refined to a certified 1e-10",
+            "value": {
+                "matrix": EXAMPLE_MATRIX,
+                "method": "tiled-cholesky",
+                "tolerance": 1e-10,
             },
         },
     },

@@ -12,11 +12,20 @@ from typing import Any, Literal
 
 from storage.format import ArrayLayout
 from workers.solves.memory import (
+    FLOAT64,
     cholesky_worker_bytes,
+    falkon_worker_bytes,
     nystrom_worker_bytes,
     placement_bytes,
+    tiled_worker_bytes,
 )
-from workers.solves.policy import Method, RequestedPlacement, preconditioner_rank
+from workers.solves.policy import (
+    FactorPrecision,
+    Method,
+    RequestedPlacement,
+    preconditioner_rank,
+)
+from workers.solves.tiled_cholesky import block_rows, factor_bytes, read_bytes
 
 _FLOPS_PER_SECOND = 4e10  # float64 factorisations
 _HELD_BYTES_PER_SECOND = 5e9  # products with tiles in memory
@@ -25,6 +34,8 @@ _STREAMED_BYTES_PER_SECOND = 0.5e9  # products with tiles read and checked at ea
 # preconditioner and 0.45 sqrt(m) without.
 _PASSES_PER_SPREAD = 5.0
 _UNPRECONDITIONED = 0.09
+_REFINING_PASSES = 6  # of CG with a float32 factor: 3 on easy systems, 13 on hard ones
+_FALKON_ITERATIONS_PER_DIGIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class SolveEstimate:
     applications: int  # expected passes over the matrix
     flops: float
     bytes_read: int
+    scratch_bytes: int  # of the store while the solve runs
     peak_bytes_per_worker: int
     seconds: float
     workers: int
@@ -53,6 +65,8 @@ def estimate_solve(
     placement: RequestedPlacement,
     rhs: int,
     inducing: int,
+    rank: int | None = None,
+    precision: FactorPrecision = "auto",
     tolerance: float,
     workers: int,
     base_bytes: int,
@@ -66,19 +80,37 @@ def estimate_solve(
     m, tile_rows = layout.shape[0], layout.chunk_shape[0]
     tile = {"tile_rows": tile_rows, "itemsize": layout.itemsize, "base_bytes": base_bytes}
     seconds_to_stream = layout.stored_bytes / _STREAMED_BYTES_PER_SECOND / workers
+    scratch = 0
     if method == "cholesky":
         applications = 2
         flops = m**3 / 3 + 2.0 * m * m * rhs
         peak = cholesky_worker_bytes(rows=m, rhs=rhs, **tile)
         seconds = flops / _FLOPS_PER_SECOND + seconds_to_stream * workers
-    elif method == "nystrom":
-        applications = 1
+    elif method == "tiled-cholesky":
+        itemsize = 4 if precision == "float32" else FLOAT64
+        block = block_rows(layout)
+        applications = _REFINING_PASSES
+        flops = m**3 / 3 + 4.0 * m * m * rhs * applications
+        peak = tiled_worker_bytes(rows=m, rhs=rhs, block=block, factor_itemsize=itemsize, **tile)
+        scratch = factor_bytes(m, block, itemsize)
+        # Of the factor: written once, read while it is made and twice in each application.
+        moved = 2 * scratch * applications + read_bytes(m, block, itemsize) + scratch
+        seconds = flops / _FLOPS_PER_SECOND / workers
+        seconds += seconds_to_stream * (applications + 1) + moved / _HELD_BYTES_PER_SECOND
+    elif method in ("nystrom", "falkon"):
+        # Two passes say how far the model is from the exact solution.
+        applications = 3
         flops = 2.0 * m * inducing**2
         peak = nystrom_worker_bytes(inducing=inducing, rhs=rhs, **tile)
-        seconds = flops / _FLOPS_PER_SECOND / workers + seconds_to_stream
+        if method == "falkon":
+            iterations = math.ceil(_FALKON_ITERATIONS_PER_DIGIT * max(1, -math.log10(tolerance)))
+            flops = 4.0 * m * inducing * rhs * iterations + inducing**3
+            peak = falkon_worker_bytes(inducing=inducing, rhs=rhs, **tile)
+            scratch = m * inducing * layout.itemsize
+        seconds = flops / _FLOPS_PER_SECOND / workers + applications * seconds_to_stream
     else:
         digits = max(1.0, -math.log10(tolerance))
-        rank = preconditioner_rank(m)
+        rank = preconditioner_rank(m, rank)
         spread = math.sqrt(m / rank) if rank else math.sqrt(m) * _UNPRECONDITIONED
         # Two passes read the columns of the preconditioner, two certify.
         applications = math.ceil(_PASSES_PER_SPREAD * spread * digits / 3) + 4
@@ -100,6 +132,7 @@ def estimate_solve(
         applications=applications,
         flops=flops,
         bytes_read=layout.stored_bytes * applications,
+        scratch_bytes=scratch,
         peak_bytes_per_worker=peak,
         seconds=seconds,
         workers=workers,

@@ -137,7 +137,9 @@ def test_no_worker_left_is_an_error_in_time(own_client: Client, blobs: BlobStore
     operator.close()
 
 
-@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom", "auto"])
+@pytest.mark.parametrize(
+    "method", ["cg", "cholesky", "tiled-cholesky", "nystrom", "falkon", "auto"]
+)
 def test_every_method_on_workers(shared_client: Client, blobs: BlobStore, method: str) -> None:
     k, cross, labels, test_labels = kernel_like(200, 50)
     request = SolveRequest(
@@ -149,7 +151,7 @@ def test_every_method_on_workers(shared_client: Client, blobs: BlobStore, method
         method=method,  # type: ignore[arg-type]
         cross_matrix_id=sealed(blobs, cross, symmetric=False),
         test_targets=test_labels,
-        inducing_points=200 if method == "nystrom" else None,
+        inducing_points=200 if method in ("nystrom", "falkon") else None,
         tolerance=1e-7,
     )
     seen: list[dict[str, Any]] = []
@@ -164,7 +166,8 @@ def test_every_method_on_workers(shared_client: Client, blobs: BlobStore, method
     exact = cross.astype(float) @ ridge_solution(k, one_hot, 1e-3 * np.trace(k) / 200)
     np.testing.assert_allclose(there.arrays["predictions"], exact, atol=1e-5)
     assert there.summary["accuracy"] == np.mean(exact.argmax(1) == test_labels)
-    assert {p["phase"] for p in seen} == {"prepare", "solve", "predict"}
+    extra = {"tiled-cholesky": {"factor"}, "falkon": {"gather"}}.get(method, set())
+    assert {p["phase"] for p in seen} == {"prepare", "solve", "predict"} | extra
     assert held(shared_client) == 0
 
 

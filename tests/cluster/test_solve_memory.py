@@ -16,8 +16,10 @@ from support.grams import sealed
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves.memory import (
     cholesky_worker_bytes,
+    falkon_worker_bytes,
     nystrom_worker_bytes,
     placement_bytes,
+    tiled_worker_bytes,
 )
 from workers.solves.policy import preconditioner_rank
 from workers.solves.task import SolveRequest, run_solve
@@ -76,6 +78,16 @@ def matrix(blobs: BlobStore, rows: int) -> str:
             {"method": "nystrom", "inducing_points": 1200},
             nystrom_worker_bytes(inducing=1200, **SIZES),
             id="nystrom",
+        ),
+        pytest.param(
+            {"method": "falkon", "inducing_points": 1200},
+            falkon_worker_bytes(inducing=1200, **SIZES),
+            id="falkon",
+        ),
+        pytest.param(
+            {"method": "tiled-cholesky", "placement": "stream", "factor_precision": "float64"},
+            tiled_worker_bytes(rows=ROWS, block=2048, factor_itemsize=8, **SIZES),
+            id="tiled-cholesky",
         ),
     ],
 )

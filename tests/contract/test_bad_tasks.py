@@ -82,6 +82,10 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     }
 
 
+def solve(**changes: Any) -> dict[str, Any]:
+    return {"type": "solve", "matrix": "gram", **changes}
+
+
 def spectrum(**changes: Any) -> dict[str, Any]:
     return {"type": "spectrum", "matrix": "gram", **changes}
 
@@ -140,6 +144,20 @@ def label_kernel(**changes: Any) -> dict[str, Any]:
 INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
 
 BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "rank of a preconditioner that has none": (solve(preconditioner="jacobi", rank=5), 422, SOLVE),
+    "preconditioner of a method that has none": (
+        solve(method="cholesky", preconditioner="nystrom"),
+        422,
+        SOLVE,
+    ),
+    "precision of a factor that is not made": (
+        solve(method="cg", factor_precision="float32"),
+        422,
+        SOLVE,
+    ),
+    "inducing points of conjugate gradients": (solve(method="cg", inducing=5), 422, SOLVE),
+    "more inducing points than rows": (solve(method="falkon", inducing=21), 422, SOLVE),
+    "unknown preconditioner": (solve(preconditioner="magic"), 422, INVALID),
     "spectrum of nothing": (spectrum(matrix=MISSING), 404, "not-found"),
     "spectrum of an unsealed matrix": (spectrum(matrix="unsealed"), 409, "not-ready"),
     "spectrum of a rectangle": (spectrum(matrix="rectangle"), 422, SOLVE),

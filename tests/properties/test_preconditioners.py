@@ -22,7 +22,7 @@ from workers.solves.source import ArrayTiles
     power=st.floats(0.0, 3.0),
     ridge=st.floats(1e-4, 10.0),
     duplicates=st.booleans(),
-    kind=st.sampled_from(["none", "jacobi", "nystrom"]),
+    kind=st.sampled_from(["none", "jacobi", "nystrom", "rpcholesky"]),
     placement=st.sampled_from(["full", "memory", "stream"]),
 )
 def test_never_changes_the_answer(

@@ -28,11 +28,12 @@ from workers.futures import ResultLostError, fetch, wait_for_one
 from workers.solves.errors import SolveInterrupted
 from workers.solves.holder import Action, Gather, Hold, Multiply, ShareCall, release, serve_shares
 from workers.solves.memory import GATHER_BYTES
-from workers.solves.operator import Placement, Traffic, put_columns
+from workers.solves.operator import Placement, Traffic, put_columns, throughput_of
 from workers.solves.products import Gathered, Partial
 from workers.solves.shares import Share, assign, cut
 from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_bytes
+from workers.solves.throughput import Throughput, read_bandwidth
 
 POLL_SECONDS = 0.25
 FETCH_SECONDS = 10.0  # a result that takes longer to arrive is taken to be lost with its worker
@@ -106,6 +107,10 @@ class BlockOperator:
         return n, m
 
     @property
+    def tile_rows(self) -> int:
+        return self._source.layout.chunk_shape[1]
+
+    @property
     def epsilon(self) -> float:
         return float(np.finfo(self._source.layout.dtype).eps)
 
@@ -169,12 +174,20 @@ class BlockOperator:
         if self._client.status == "running":
             self._client.run(release, self._solve_id, on_error="ignore")
 
+    def throughput(self) -> Throughput:
+        """Of all applications so far. The workers measure their memory now, all at once."""
+        measured: dict[str, Any] = {}
+        if self._client.status == "running":
+            measured = self._client.run(read_bandwidth, on_error="ignore")
+        return throughput_of(self.traffic, [float(value) for value in measured.values()])
+
     def _sum(self, parts: dict[int, Partial], columns: int, precise: bool) -> Float64:
         total = np.zeros((self.shape[0], columns))
         for index in sorted(parts):
             part = parts[index]
             total[part.row_start : part.row_start + len(part.values)] += part.values
             self.traffic.bytes_read += part.bytes_read
+            self.traffic.bytes_multiplied += part.bytes_multiplied
             self.traffic.bytes_moved += part.values.nbytes
         self.traffic.applications += 1
         self.traffic.precise_applications += precise

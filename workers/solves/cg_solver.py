@@ -16,25 +16,33 @@ from workers.solves.block_cg import block_cg_ridges
 from workers.solves.cg_state import CGProgress, CGSettings, CGState, Preconditioner
 from workers.solves.errors import SolveInterrupted
 from workers.solves.operator import Operator
-from workers.solves.pivoted_columns import pivoted_columns
+from workers.solves.pivoted_columns import aligned_pool, pivoted_columns
 from workers.solves.policy import (
     LEAST_PRECONDITIONED_ROWS,
     PRECONDITIONER_MEMORY_BYTES,
+    RequestedPreconditioner,
     preconditioner_rank,
 )
 from workers.solves.preconditioners import LowRank, jacobi, low_rank
 from workers.solves.solution import Float64, Outcome, Solution, SolveStats
 
-RequestedPreconditioner = Literal["auto", "none", "jacobi", "nystrom"]
+PreconditionerKind = Literal["none", "jacobi", "nystrom", "rpcholesky"]
 
 UNEVEN_DIAGONAL = 10.0  # largest over smallest diagonal entry from which Jacobi helps
 ROUNDS = 2  # blocks of pivots; each costs a pass over the stored tiles
+# No further block of pivots once the trace that is left out is below this many ridges: the
+# condition number is then at most one more, and CG needs about ten iterations.
+ENOUGH_RIDGES = 9.0
 
 
 @dataclass(frozen=True)
 class PreconditionerSettings:
     """What to build, and from how much.
 
+    kind: "rpcholesky" draws columns from all of K in ROUNDS blocks, the second where the first left
+        most; "nystrom" draws them from a few tiles at once, which reads only those; both are damped
+        low-rank approximations. "jacobi" is the diagonal. "auto" is rpcholesky from
+        LEAST_PRECONDITIONED_ROWS on, below jacobi if the diagonal is uneven, else none.
     rank: columns of the low-rank factor; None: m/8 between 500 and 2000. Never more than m/3, nor
         than `memory_bytes` of the coordinator hold.
     seed: of the columns drawn.
@@ -72,9 +80,11 @@ def solve_ridges(
     norm_estimate = 0.0
     if kind == "jacobi":
         make = lambda ridge: jacobi(diagonal, ridge)  # noqa: E731
-    elif kind == "nystrom":
+    elif kind != "none":
         try:
-            factor = build_low_rank(operator, diagonal, rank, seed=wanted.seed, ridge=min(ridges))
+            factor = build_low_rank(
+                operator, diagonal, rank, kind=kind, seed=wanted.seed, ridge=min(ridges)
+            )
         except SolveInterrupted:
             stats = SolveStats(method="cg", placement=operator.placement)
             return [Solution(None, Outcome.CANCELLED, stats) for _ in ridges]
@@ -123,11 +133,25 @@ def _widen_condition(
 
 
 def build_low_rank(
-    operator: Operator, diagonal: Float64, rank: int, *, seed: int, ridge: float
+    operator: Operator,
+    diagonal: Float64,
+    rank: int,
+    *,
+    kind: PreconditionerKind,
+    seed: int,
+    ridge: float,
 ) -> LowRank | None:
-    """The approximation from `rank` columns of K; None if they are not finite."""
+    """The approximation from at most `rank` columns of K; None if they are not finite."""
+    aligned = kind == "nystrom"
     factor, _ = pivoted_columns(
-        operator.columns, diagonal, rank, rounds=ROUNDS, seed=seed, epsilon=operator.epsilon
+        operator.columns,
+        diagonal,
+        rank,
+        rounds=1 if aligned else ROUNDS,
+        seed=seed,
+        epsilon=operator.epsilon,
+        pool=aligned_pool(diagonal.size, operator.tile_rows, rank, seed=seed) if aligned else None,
+        enough=ENOUGH_RIDGES * ridge,
     )
     if not np.isfinite(factor).all():
         return None
@@ -136,14 +160,14 @@ def build_low_rank(
 
 def choose_preconditioner(
     wanted: PreconditionerSettings, diagonal: Float64, ridge: float
-) -> tuple[Literal["none", "jacobi", "nystrom"], int]:
+) -> tuple[PreconditionerKind, int]:
     """What is built, and the number of columns it may take."""
     rows = diagonal.size
-    if wanted.kind in ("auto", "nystrom"):
-        least = 1 if wanted.kind == "nystrom" else LEAST_PRECONDITIONED_ROWS
+    if wanted.kind in ("auto", "nystrom", "rpcholesky"):
+        least = LEAST_PRECONDITIONED_ROWS if wanted.kind == "auto" else 1
         rank = preconditioner_rank(rows, wanted.rank, wanted.memory_bytes, least_rows=least)
         if rank > 0:
-            return "nystrom", rank
+            return ("rpcholesky" if wanted.kind == "auto" else wanted.kind), rank
     smallest = float(diagonal.min(initial=np.inf)) + ridge
     uneven = smallest > 0 and float(diagonal.max()) + ridge > UNEVEN_DIAGONAL * smallest
     if smallest > 0 and (wanted.kind == "jacobi" or (wanted.kind != "none" and uneven)):

@@ -20,6 +20,7 @@ class CGSettings:
         rise for a long while on ill-conditioned systems, so this is generous.
     refine: restart from float64 residuals, and change to float64 products where float32 ones have
         no more digits. Without it the solve stops at the float32 floor, after one certificate.
+    precise: float64 products from the start, for preconditioners that leave only a few passes.
     """
 
     tolerance: float = 1e-6
@@ -27,19 +28,21 @@ class CGSettings:
     stagnation_applications: int = 300
     time_limit_seconds: float | None = None
     refine: bool = True
+    precise: bool = False
 
 
 @dataclass
 class CGState:
     """Everything the iteration needs to go on, after whole iterations only (checkpoint.py).
 
-    Right-hand sides are scaled to norm 1; `x` is the scaled solution. Residual = q @ c.
+    Right-hand sides are scaled to norm 1; `x` is the scaled solution. Residual = q @ c + what was
+    deflated, of norms `dropped` per right-hand side.
     """
 
     x: Float64  # (m, k)
-    q: Float64  # (m, r) orthonormal, r = min(m, k)
+    q: Float64  # (m, r) orthonormal, r <= min(m, k)
     c: Float64  # (r, k)
-    p: Float64  # (m, r) orthonormal search directions
+    p: Float64  # (m, r') orthonormal search directions
     anchor: Float64  # (m, k) the x at which the residual was last computed afresh
     iteration: int = 0
     applications: int = 0
@@ -51,6 +54,7 @@ class CGState:
     best_at: int = 0
     unhelpful: int = 0  # restarts in a row that did not halve the certified residual
     seconds: float = 0.0
+    dropped: list[float] = field(default_factory=list)  # empty: nothing was deflated
     certified: list[float] = field(default_factory=list)  # at `anchor`; empty before the first
     residual_history: list[float] = field(default_factory=list)
     certified_history: list[tuple[int, float]] = field(default_factory=list)

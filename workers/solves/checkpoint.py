@@ -19,7 +19,7 @@ from storage.errors import NotFoundError
 from workers.solves.cg_state import CGState
 from workers.solves.solution import Float64
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _BLOCKS = ("x", "q", "c", "p", "anchor")
 
 
@@ -27,9 +27,15 @@ def checkpoint_key(solve_id: str) -> str:
     return f"solves/{solve_id}/checkpoint"
 
 
-def fingerprint(matrix_digest: str, array: str, ridge: float, rhs: Float64) -> str:
-    """Hex digest of the linear system. Tolerances and limits may change between runs."""
-    header = json.dumps([CHECKPOINT_VERSION, matrix_digest, array, ridge.hex(), rhs.shape])
+def fingerprint(
+    matrix_digest: str, array: str, ridge: float, rhs: Float64, *, method: str = "cg"
+) -> str:
+    """Hex digest of the linear system and of the method, whose state is no use to another.
+
+    Tolerances and limits may change between runs.
+    """
+    system = [CHECKPOINT_VERSION, matrix_digest, array, ridge.hex(), rhs.shape, method]
+    header = json.dumps(system)
     digest = hashlib.sha256(header.encode())
     digest.update(np.ascontiguousarray(rhs, dtype="<f8").data)
     return digest.hexdigest()

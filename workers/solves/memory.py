@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from storage.format import ArrayLayout
 from workers.memory import WORKER_BASE_BYTES
+from workers.solves.falkon import STRIP_ROWS as PANEL_STRIP_ROWS
 from workers.solves.operator import Placement
 from workers.solves.products import COLUMN_MULTIPLE, READ_AHEAD_TILES, STRIP_ROWS
+from workers.solves.scratch import READ_AHEAD_BLOCKS
+from workers.solves.throughput import BUFFER_BYTES
+from workers.solves.tiled_cholesky import GROUP_BLOCKS
 
 FLOAT64 = 8
 GATHER_BYTES = 64 << 20  # of columns that one worker gathers before it sends them
@@ -47,7 +51,8 @@ def apply_worker_bytes(
     reading = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile
     strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * max(rhs, COLUMN_MULTIPLE))
     working = max(strips + vector_bytes(rows, columns, rhs), gathered_bytes)
-    return base_bytes + held_bytes + reading + working
+    # The bandwidth is measured last, when the allocator may still hold all of the above.
+    return base_bytes + held_bytes + reading + working + BUFFER_BYTES
 
 
 def placement_bytes(
@@ -100,6 +105,36 @@ def cholesky_worker_bytes(
     return streaming + FLOAT64 * rows * (rows + 4 * rhs)
 
 
+def tiled_worker_bytes(
+    *,
+    rows: int,
+    rhs: int,
+    tile_rows: int,
+    itemsize: int,
+    block: int,
+    factor_itemsize: int = FLOAT64,
+    base_bytes: int = WORKER_BASE_BYTES,
+) -> int:
+    """Peak of a worker of method "tiled-cholesky", whatever m is but for the vectors.
+
+    It makes the blocks of one task next to the two it multiplies and one being written, solves
+    with blocks read ahead, and streams tiles to certify (never at the same time).
+    """
+    edge = min(block, rows)
+    making = (GROUP_BLOCKS + 4) * edge**2 * factor_itemsize + 2 * tile_rows**2 * itemsize
+    solving = (READ_AHEAD_BLOCKS + 2) * edge**2 * factor_itemsize + 4 * FLOAT64 * rows * rhs
+    streaming = apply_worker_bytes(
+        rows=rows,
+        columns=rows,
+        rhs=rhs,
+        tile_rows=tile_rows,
+        itemsize=itemsize,
+        held_bytes=0,
+        base_bytes=0,
+    )
+    return base_bytes + max(making, solving, streaming)
+
+
 def nystrom_worker_bytes(
     *, inducing: int, rhs: int, tile_rows: int, itemsize: int, base_bytes: int = WORKER_BASE_BYTES
 ) -> int:
@@ -115,6 +150,35 @@ def nystrom_worker_bytes(
     kernel = 3 * FLOAT64 * inducing * inducing  # K_SS of both sides, and its Cholesky factor
     tiles = (1 + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
     return base_bytes + tiles + panel + 3 * stacked + 3 * factor + kernel
+
+
+def falkon_worker_bytes(
+    *,
+    inducing: int,
+    rhs: int,
+    tile_rows: int,
+    itemsize: int,
+    base_bytes: int = WORKER_BASE_BYTES,
+) -> int:
+    """Peak of a worker that gathers panels of FALKON or multiplies with them.
+
+    Gathering: a panel in float64, in the stored dtype and encoded, next to two tiles. Multiplying:
+    panels read ahead, a strip in float64, and vectors.
+    """
+    panel = tile_rows * inducing
+    gathering = panel * (FLOAT64 + 2 * itemsize) + 2 * tile_rows**2 * itemsize
+    multiplying = (READ_AHEAD_BLOCKS + 2) * panel * itemsize + FLOAT64 * inducing * (
+        PANEL_STRIP_ROWS + 4 * rhs
+    )
+    kernel_rows = FLOAT64 * inducing**2  # of all panels at most
+    # The allocator may keep what gathering freed.
+    return base_bytes + gathering + multiplying + kernel_rows
+
+
+def falkon_coordinator_bytes(*, inducing: int) -> int:
+    """Peak in the process that runs FALKON: K_SS, its symmetric part with jitter, and two factors
+    next to what LAPACK copies."""
+    return 5 * FLOAT64 * inducing**2
 
 
 def coordinator_bytes(*, rows: int, rhs: int, workers: int) -> int:

@@ -133,8 +133,9 @@ def finish(factor: Factor, *, rhs: int, ridge: float, tolerance: float, epsilon:
     kernel[factor.kernel_index] = factor.kernel_rows
     if not (np.isfinite(factor.r).all() and np.isfinite(kernel).all()):
         return Solution(None, Outcome.NON_FINITE, stats)
-    root, jitter = _root(kernel, epsilon)
-    if root is None:
+    try:
+        root, jitter = rounded_root(kernel, epsilon)
+    except LinAlgError:
         stats.details["hint"] = "K_SS is indefinite beyond the rounding of the stored entries."
         return Solution(None, Outcome.NOT_POSITIVE_DEFINITE, stats)
     stacked = np.vstack([factor.r, np.hstack([np.sqrt(ridge) * root, np.zeros((m_s, rhs))])])
@@ -196,16 +197,20 @@ def _triangle(rows: Float64) -> Float64:
     return np.ascontiguousarray(r[: rows.shape[1]])
 
 
-def _root(kernel: Float64, epsilon: float) -> tuple[Float64 | None, float]:
-    """Upper T with TᵀT = K_SS + jitter·I, the least jitter that works, and that jitter."""
+def rounded_root(kernel: Float64, epsilon: float) -> tuple[Float64, float]:
+    """Upper T with TᵀT = K_SS + jitter·I, the least jitter that works, and that jitter.
+
+    Raises LinAlgError if K_SS is indefinite beyond the rounding `epsilon` of its entries.
+    """
     m_s = len(kernel)
     scale = float(np.trace(kernel)) / m_s
     symmetric = 0.5 * (kernel + kernel.T)
     jitter = FIRST_JITTER * scale
     last = max(LAST_JITTER, LAST_JITTER_EPSILONS * epsilon) * scale
-    while jitter <= last:
+    while True:
         try:
             return cholesky(symmetric + jitter * np.eye(m_s), check_finite=False), jitter
         except LinAlgError:
+            if not 0 < 10 * jitter <= last:
+                raise
             jitter *= 10
-    return None, jitter

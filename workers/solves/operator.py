@@ -20,6 +20,7 @@ from workers.solves.errors import SolveInterrupted
 from workers.solves.products import Gathered, HeldTiles, gather_columns, multiply_tiles
 from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_at, tiles_between
+from workers.solves.throughput import Throughput, read_bandwidth
 
 # full: the whole matrix in worker memory; memory: the stored triangle; stream: read at each pass.
 Placement = Literal["full", "memory", "stream"]
@@ -34,6 +35,7 @@ class Traffic:
     seconds: float = 0.0  # wall time inside applications
     bytes_read: int = 0  # from the store
     bytes_moved: int = 0  # between processes
+    bytes_multiplied: int = 0  # of K that went through products
     lost_workers: int = 0
 
 
@@ -42,6 +44,11 @@ class Operator(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def tile_rows(self) -> int:
+        """Columns that lie in the same tiles: gathering one of them reads all."""
+        ...
 
     @property
     def epsilon(self) -> float:
@@ -96,6 +103,10 @@ class LocalOperator:
         return n, m
 
     @property
+    def tile_rows(self) -> int:
+        return self._source.layout.chunk_shape[1]
+
+    @property
     def epsilon(self) -> float:
         return float(np.finfo(self._source.layout.dtype).eps)
 
@@ -113,6 +124,7 @@ class LocalOperator:
         self.traffic.precise_applications += precise
         self.traffic.seconds += time.monotonic() - started
         self.traffic.bytes_read += part.bytes_read
+        self.traffic.bytes_multiplied += part.bytes_multiplied
         return part.values
 
     def columns(self, indices: NDArray[np.int64]) -> NDArray[np.floating]:
@@ -129,9 +141,19 @@ class LocalOperator:
     def close(self) -> None:
         self._held = None
 
+    def throughput(self) -> Throughput:
+        """Of all applications so far."""
+        return throughput_of(self.traffic, [read_bandwidth()])
+
     def _check_stop(self) -> None:
         if self._should_stop():
             raise SolveInterrupted
+
+
+def throughput_of(traffic: Traffic, bandwidths: list[float]) -> Throughput:
+    """`bandwidths`: of the processes that multiply, bytes per second."""
+    speed = traffic.bytes_multiplied / traffic.seconds if traffic.seconds else 0.0
+    return Throughput(traffic.bytes_multiplied, speed, sum(bandwidths))
 
 
 def put_columns(result: NDArray[np.floating], parts: Iterable[Gathered]) -> None:

@@ -23,6 +23,7 @@ Columns = Callable[[NDArray[np.int64]], NDArray[np.floating]]  # ascending (b,) 
 
 # Pivots below this many roundings of an entry are dropped as dependent: their columns are noise.
 NOISE_FACTOR = 30.0
+LEAST_TILES = 8  # that chunk-aligned columns are drawn from
 STRIP_ROWS = 4096  # rows of new columns worked on at a time
 
 
@@ -34,13 +35,16 @@ def pivoted_columns(
     rounds: int = 2,
     seed: int = 0,
     epsilon: float = 1.2e-7,
+    pool: NDArray[np.int64] | None = None,
+    enough: float = 0.0,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> tuple[Float64, NDArray[np.int64]]:
     """F (m, <= rank) and the pivots, in the order of F's columns.
 
     `diagonal` (m,) of K; `columns(b)` gives K[:, b] for sorted indices b, at one pass over the
-    stored tiles at most; `epsilon` is the rounding of its entries. Deterministic for a seed. All
-    of F is NaN if a column holds what is not finite.
+    stored tiles at most; `epsilon` is the rounding of its entries. Columns are drawn from
+    `pool` (None: from all), and no further block once the trace that is left out is at most
+    `enough`. Deterministic for a seed. All of F is NaN if a column holds what is not finite.
     """
     rows = diagonal.size
     rng = np.random.default_rng(seed)
@@ -52,6 +56,10 @@ def pivoted_columns(
     for number in range(rounds):
         want = (rank - used) // (rounds - number)
         candidates = np.flatnonzero(remaining > noise)
+        if pool is not None:
+            candidates = np.intersect1d(candidates, pool)
+        if number and remaining.sum() <= enough:
+            break
         if want == 0 or candidates.size == 0:
             break
         weight = remaining[candidates] / remaining[candidates].sum()
@@ -79,6 +87,19 @@ def pivoted_columns(
         used = new.stop
         on_round(number + 1)
     return factor[:, :used], np.array(pivots, dtype=np.int64)
+
+
+def aligned_pool(rows: int, tile_rows: int, rank: int, *, seed: int) -> NDArray[np.int64]:
+    """Columns of a few whole tiles, of at least LEAST_TILES where there are as many.
+
+    Gathering `rank` of them reads those tiles only, in place of all. More tiles than needed,
+    because neighbours in a data set may be alike (sorted by class).
+    """
+    tiles = -(-rows // tile_rows)
+    count = min(tiles, max(LEAST_TILES, -(-rank // tile_rows)))
+    chosen = np.sort(np.random.default_rng(seed).choice(tiles, size=count, replace=False))
+    columns = [np.arange(t * tile_rows, min((t + 1) * tile_rows, rows)) for t in chosen]
+    return np.concatenate(columns)
 
 
 def _independent(core: Float64, tolerance: float) -> tuple[NDArray[np.int64], Float64]:

@@ -1,11 +1,16 @@
 """Which method and which placement `auto` means. Pure, so that estimates can ask it too.
 
-method:
+method, the first that applies:
 | condition | method | why |
 |---|---|---|
 | m <= 12000 and the float64 square fits a worker | cholesky | exact, and the fastest there |
+| more than m/(6·25) right-hand sides, and the factor fits the store | tiled-cholesky | 25 passes \
+cost 2·m²·k each, a factorisation m³/3 once |
 | otherwise | cg | the exact answer in one triangle of storage, a few dozen passes |
-| only when named | nystrom | inducing points as the model lose accuracy (2 points at M = m/5) |
+| only when named | nystrom, falkon | inducing points as the model lose accuracy (2 points at \
+M = m/5) |
+
+`cholesky` by name means tiled-cholesky where the square has no room.
 
 placement for cg, the first whose projection fits a worker: the full matrix in worker memory (twice
 the bytes, but products with a transpose that was copied out beforehand take a quarter of the time),
@@ -15,45 +20,110 @@ the stored triangle in worker memory, the triangle streamed from the store at ea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from storage.errors import TooLargeError
-from workers.solves.memory import preconditioner_bytes
+from storage.format import ArrayLayout
+from workers.solves.memory import (
+    FLOAT64,
+    cholesky_worker_bytes,
+    preconditioner_bytes,
+    tiled_worker_bytes,
+)
 from workers.solves.operator import Placement
+from workers.solves.tiled_cholesky import block_rows, factor_bytes
 
-Method = Literal["cg", "nystrom", "cholesky"]
-RequestedMethod = Literal["auto", "cg", "nystrom", "cholesky"]
+Method = Literal["cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
+RequestedMethod = Literal["auto", "cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
 RequestedPlacement = Literal["auto", "full", "memory", "stream"]
+RequestedPreconditioner = Literal["auto", "none", "jacobi", "nystrom", "rpcholesky"]
+FactorPrecision = Literal["auto", "float32", "float64"]
 
 # Float64 potrf of the OpenBLAS in SciPy and NumPy wheels crashes the process with more than one
 # thread from about 16000 rows on; 12000 was always safe.
 MAX_DIRECT_ROWS = 12_000
+# Passes that a preconditioned solve is taken to need when it is compared with a factorisation.
+TYPICAL_PASSES = 25
+# Of the free space of the store, what the factor of `auto` may take.
+FACTOR_SHARE_OF_FREE = 0.5
 LEAST_PRECONDITIONED_ROWS = 500  # below, all passes of a solve cost less than a preconditioner
 PRECONDITIONER_MEMORY_BYTES = 1 << 30  # of the process that runs CG
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the machines have, in bytes. None: no limit is known."""
+
+    worker_memory_bytes: int | None = None
+    free_store_bytes: int | None = None
 
 
 def choose_method(
     requested: RequestedMethod,
     *,
     rows: int,
+    rhs: int,
     direct_bytes: int,
-    worker_memory_bytes: int | None,
+    tiled_bytes: int,
+    factor_bytes: int,
+    room: Room,
 ) -> Method:
-    """The method that `requested` stands for. Raises TooLargeError if "cholesky" cannot run."""
-    fits = worker_memory_bytes is None or direct_bytes <= worker_memory_bytes
+    """The method that `requested` stands for.
+
+    direct_bytes, tiled_bytes: peak of a worker under "cholesky" and "tiled-cholesky";
+    factor_bytes: what the latter stores. Raises TooLargeError if a method asked for cannot run.
+    """
+    memory, free = room.worker_memory_bytes, room.free_store_bytes
+    dense = rows <= MAX_DIRECT_ROWS and _within(direct_bytes, memory)
     if requested == "auto":
-        return "cholesky" if rows <= MAX_DIRECT_ROWS and fits else "cg"
-    if requested != "cholesky":
-        return requested
-    if rows > MAX_DIRECT_ROWS:
-        raise TooLargeError(
-            f"Method 'cholesky' takes at most {MAX_DIRECT_ROWS} rows; the matrix has {rows}.",
-            advice="Use method 'cg'.",
-            limit_rows=MAX_DIRECT_ROWS,
-            rows=rows,
-        )
-    check_fits("Method 'cholesky'", direct_bytes, worker_memory_bytes)
-    return "cholesky"
+        if dense:
+            return "cholesky"
+        many = rhs * TYPICAL_PASSES * 6 > rows
+        stored = free is None or factor_bytes <= FACTOR_SHARE_OF_FREE * free
+        return "tiled-cholesky" if many and stored and _within(tiled_bytes, memory) else "cg"
+    if requested == "cholesky" and dense:
+        return "cholesky"
+    if requested in ("cholesky", "tiled-cholesky"):
+        check_fits("Method 'tiled-cholesky'", tiled_bytes, memory)
+        if free is not None and factor_bytes > free:
+            raise TooLargeError(
+                f"The factor needs {factor_bytes} bytes of the store; {free} are free.",
+                advice="Make room in the store, or use method 'cg'.",
+                needed_bytes=factor_bytes,
+                free_bytes=free,
+            )
+        return "tiled-cholesky"
+    return requested
+
+
+def _within(needed: int, limit: int | None) -> bool:
+    return limit is None or needed <= limit
+
+
+def method_for(
+    layout: ArrayLayout,
+    requested: RequestedMethod,
+    *,
+    rhs: int,
+    precision: FactorPrecision,
+    base_bytes: int,
+    room: Room,
+) -> Method:
+    """`choose_method` for a stored symmetric array and `rhs` right-hand sides."""
+    rows = layout.shape[0]
+    tile = {"tile_rows": layout.chunk_shape[0], "itemsize": layout.itemsize}
+    block, itemsize = block_rows(layout), 4 if precision == "float32" else FLOAT64
+    sizes = {"rows": rows, "rhs": rhs, "base_bytes": base_bytes, **tile}
+    return choose_method(
+        requested,
+        rows=rows,
+        rhs=rhs,
+        direct_bytes=cholesky_worker_bytes(**sizes),
+        tiled_bytes=tiled_worker_bytes(**sizes, block=block, factor_itemsize=itemsize),
+        factor_bytes=factor_bytes(rows, block, itemsize),
+        room=room,
+    )
 
 
 def choose_placement(

@@ -31,6 +31,7 @@ class Partial:
     row_start: int
     values: Float64  # (rows, k)
     bytes_read: int  # from the store, 0 when the tiles were held
+    bytes_multiplied: int  # of tiles and kept transposes
 
 
 @dataclass(frozen=True)
@@ -90,23 +91,25 @@ def multiply_tiles(
     """
     listed = list(tiles)
     if not listed:
-        return Partial(0, np.zeros((0, vectors.shape[1])), 0)
+        return Partial(0, np.zeros((0, vectors.shape[1])), 0, 0)
     reach = [t.rows for t in listed] + [t.cols for t in listed if t.mirrored]
     first, last = min(s.start for s in reach), max(s.stop for s in reach)
     total = np.zeros((last - first, vectors.shape[1]))
     float32 = source.layout.dtype == "float32" and not precise
     products = _XlaProducts(vectors) if float32 else _PreciseProducts(vectors)
-    bytes_read = 0
+    bytes_read = bytes_multiplied = 0
     for tile, kept, fresh in _supply(source, listed, held):
         check_stop()
         bytes_read += fresh
         if mirrors and held is None and tile.mirrored:
             kept = Kept(kept.values, np.ascontiguousarray(kept.values.T))
+        bytes_multiplied += kept.values.nbytes
+        bytes_multiplied += kept.mirror.nbytes if kept.mirror is not None else 0
         top, bottom = products(tile, kept)
         total[tile.rows.start - first : tile.rows.stop - first] += top
         if bottom is not None:
             total[tile.cols.start - first : tile.cols.stop - first] += bottom
-    return Partial(first, total, bytes_read)
+    return Partial(first, total, bytes_read, bytes_multiplied)
 
 
 @dataclass(frozen=True)

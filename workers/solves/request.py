@@ -8,7 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from workers.solves.policy import RequestedMethod, RequestedPlacement
+from workers.solves.policy import (
+    FactorPrecision,
+    RequestedMethod,
+    RequestedPlacement,
+    RequestedPreconditioner,
+)
 from workers.solves.solution import Float64, Outcome
 from workers.solves.targets import Encoding
 
@@ -24,10 +29,13 @@ class SolveRequest:
     ridge: λ ≥ 0 added to the diagonal; with `ridge_relative`, λ·tr(K)/m.
     tolerance: certified relative residual. None: 1e-3 when only predictions are wanted (there is a
         cross matrix), else 1e-6.
-    inducing_points: for "nystrom"; None: √m·20, at most m. `seed` draws them.
+    inducing_points: for "nystrom" and "falkon"; None: √m·20, at most m. `seed` draws them.
     cross_matrix_id: a sealed K(X*, X) of shape (n, m) with the same array, for predictions.
     test_targets: (n,) labels or (n, k) real, to score the predictions with.
-    checkpoint_id: names the checkpoint of "cg" in the store; None: no checkpoint.
+    max_applications, time_limit_seconds: of "cg", "falkon" and "tiled-cholesky".
+    checkpoint_id: names the checkpoint of these in the store; None: no checkpoint.
+    preconditioner, rank: of "cg" (cg_solver.PreconditionerSettings).
+    factor_precision: of "tiled-cholesky" (tiled_solver.py).
     """
 
     matrix_id: str
@@ -47,6 +55,9 @@ class SolveRequest:
     checkpoint_id: str | None = None
     checkpoint_seconds: float = 30.0  # at most this much work is lost
     placement: RequestedPlacement = "auto"
+    preconditioner: RequestedPreconditioner = "auto"
+    rank: int | None = None
+    factor_precision: FactorPrecision = "auto"
 
     @property
     def effective_tolerance(self) -> float:

@@ -70,7 +70,7 @@ def test_ridges_share_one_preconditioner_and_resume_to_the_same_bits() -> None:
         )
         assert [s.outcome for s in solutions] == [Outcome.CONVERGED] * 2
         facts = [s.stats.details["preconditioner"] for s in solutions]
-        assert facts[0]["kind"] == "nystrom"
+        assert facts[0]["kind"] == "rpcholesky"
         assert facts[0]["columns"] == 100
         assert solutions[0].stats.details["shared_applications"] == operator.traffic.applications
         return [s.value for s in solutions]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from storage.errors import TooLargeError
@@ -12,30 +14,44 @@ from workers.solves.memory import (
     nystrom_worker_bytes,
     preconditioner_bytes,
 )
-from workers.solves.policy import choose_method, choose_placement, preconditioner_rank
+from workers.solves.policy import Room, choose_method, choose_placement, preconditioner_rank
+
+
+def choose(requested: str, **changes: Any) -> str:
+    sizes = {"rows": 100, "rhs": 1, "direct_bytes": 1, "tiled_bytes": 1, "factor_bytes": 10}
+    room = Room(changes.pop("memory", 10), changes.pop("free", 100))
+    return choose_method(requested, **(sizes | changes), room=room)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("rows", "direct_bytes", "limit", "expected"),
+    ("changes", "expected"),
     [
-        (12_000, 10, 10, "cholesky"),
-        (12_001, 10, 10, "cg"),
-        (100, 11, 10, "cg"),
-        (100, 11, None, "cholesky"),
+        ({"rows": 12_000, "direct_bytes": 10}, "cholesky"),
+        ({"rows": 12_001, "direct_bytes": 10}, "cg"),
+        ({"direct_bytes": 11, "memory": None}, "cholesky"),
+        # A factorisation pays from m/150 right-hand sides on, if its factor finds room.
+        ({"rows": 15_000, "rhs": 101}, "tiled-cholesky"),
+        ({"rows": 15_000, "rhs": 100}, "cg"),
+        ({"rows": 15_000, "rhs": 101, "factor_bytes": 51}, "cg"),
+        ({"rows": 15_000, "rhs": 101, "free": None}, "tiled-cholesky"),
+        ({"rows": 15_000, "rhs": 101, "tiled_bytes": 11}, "cg"),
+        ({"rows": 100, "direct_bytes": 11}, "tiled-cholesky"),
     ],
 )
-def test_auto_method(rows: int, direct_bytes: int, limit: int | None, expected: str) -> None:
-    chosen = choose_method("auto", rows=rows, direct_bytes=direct_bytes, worker_memory_bytes=limit)
-    assert chosen == expected
+def test_auto_method(changes: dict[str, Any], expected: str) -> None:
+    assert choose("auto", **changes) == expected
 
 
 def test_named_methods_are_kept_or_refused() -> None:
-    for name in ("cg", "nystrom"):
-        assert choose_method(name, rows=10**6, direct_bytes=1, worker_memory_bytes=1) == name  # type: ignore[arg-type]
-    with pytest.raises(TooLargeError, match="12000"):
-        choose_method("cholesky", rows=12_001, direct_bytes=1, worker_memory_bytes=None)
+    for name in ("cg", "nystrom", "falkon"):
+        assert choose(name, rows=10**6, memory=0) == name
+    assert choose("cholesky", rows=12_001) == "tiled-cholesky"
+    assert choose("cholesky", direct_bytes=11) == "tiled-cholesky"
+    assert choose("tiled-cholesky") == "tiled-cholesky"
     with pytest.raises(TooLargeError, match="MiB"):
-        choose_method("cholesky", rows=10, direct_bytes=2 << 20, worker_memory_bytes=1 << 20)
+        choose("cholesky", direct_bytes=11, tiled_bytes=11)
+    with pytest.raises(TooLargeError, match="100 are free"):
+        choose("tiled-cholesky", factor_bytes=101)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_jacobi_on_samples_of_very_different_norms() -> None:
 
 def test_choice_follows_size_and_diagonal() -> None:
     even, uneven = np.ones(2000), np.geomspace(1, 100, 400)
-    assert choose_preconditioner(PreconditionerSettings(), even, 0.0) == ("nystrom", 500)
+    assert choose_preconditioner(PreconditionerSettings(), even, 0.0) == ("rpcholesky", 500)
     assert choose_preconditioner(PreconditionerSettings(), even[:400], 0.0) == ("none", 0)
     assert choose_preconditioner(PreconditionerSettings(), uneven, 0.0) == ("jacobi", 0)
     assert choose_preconditioner(PreconditionerSettings(), uneven, 1e3) == ("none", 0)

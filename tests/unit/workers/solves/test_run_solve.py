@@ -19,7 +19,7 @@ def solve(blobs: BlobStore, matrix: str, targets: np.ndarray, **fields: Any) -> 
     return run_solve(None, SolveRequest(matrix, "ntk", targets, **fields), store_url=blobs.url)
 
 
-@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom"])
+@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom", "falkon", "tiled-cholesky"])
 def test_multiclass_oracle(
     blobs: BlobStore, oracle_dynamics: dict[str, np.ndarray], method: str
 ) -> None:
@@ -28,7 +28,7 @@ def test_multiclass_oracle(
     matrix = sealed(blobs, k, tile_rows=2, block_rows=2)
     cross = sealed(blobs, o["Tst"], symmetric=False, tile_rows=2, block_rows=2)
     common = {"method": method, "cross_matrix_id": cross, "tolerance": 1e-12}
-    common |= {"inducing_points": 5 if method == "nystrom" else None}
+    common |= {"inducing_points": 5 if method in ("nystrom", "falkon") else None}
     plain = solve(blobs, matrix, o["Y_encoded"], ridge=0.0, **common)
     np.testing.assert_allclose(plain.arrays["predictions"], o["krr_multiclass"], rtol=1e-7)
     ridged = solve(blobs, matrix, o["Y_encoded"], ridge=0.01, ridge_relative=True, **common)
@@ -206,7 +206,7 @@ def test_checkpoint_of_another_system_is_not_used(blobs: BlobStore) -> None:
     np.testing.assert_allclose(other.arrays["dual"], exact, atol=1e-3 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom"])
+@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom", "falkon", "tiled-cholesky"])
 def test_stop_before_the_first_tile(blobs: BlobStore, method: str) -> None:
     matrix = sealed(blobs, spd(60))
     result = run_solve(
@@ -219,7 +219,7 @@ def test_stop_before_the_first_tile(blobs: BlobStore, method: str) -> None:
     assert result.arrays == {}
 
 
-@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom"])
+@pytest.mark.parametrize("method", ["cg", "cholesky", "nystrom", "falkon", "tiled-cholesky"])
 def test_what_does_not_fit_a_worker_is_refused_with_numbers(blobs: BlobStore, method: str) -> None:
     matrix = sealed(blobs, spd(60))
     request = SolveRequest(matrix, "ntk", np.ones(60), method=method)
@@ -235,6 +235,6 @@ def test_corrupt_tile_is_an_error_not_a_number(blobs: BlobStore) -> None:
     data = bytearray(blobs.get(key))
     data[100] ^= 1
     blobs.put(key, bytes(data))
-    for method in ("cg", "cholesky", "nystrom"):
+    for method in ("cg", "cholesky", "nystrom", "falkon", "tiled-cholesky"):
         with pytest.raises(CorruptChunkError):
             solve(blobs, matrix, np.ones(100), method=method)

@@ -1,0 +1,295 @@
+"""One solve over what `prepare` found: choose, run and clean up. Used by task.py."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from distributed import Client
+
+from storage.blobs import BlobStore
+from workers.solves import checkpoint, nystrom
+from workers.solves.block_operator import BlockOperator, OperatorSettings
+from workers.solves.cg_solver import PreconditionerSettings, choose_preconditioner, solve_ridges
+from workers.solves.cg_state import CGSettings
+from workers.solves.checkpoint_keeper import CheckpointKeeper
+from workers.solves.cholesky import DirectTask, solve_direct
+from workers.solves.dask_tasks import run_to_end
+from workers.solves.diagnosis import diagnose
+from workers.solves.errors import SolveInterrupted
+from workers.solves.inducing import solve_falkon, solve_nystrom
+from workers.solves.memory import FLOAT64, placement_bytes, tiled_worker_bytes
+from workers.solves.operator import LocalOperator, Operator, diagonal_part
+from workers.solves.policy import RequestedPlacement, Room, choose_placement, method_for
+from workers.solves.predict import predict
+from workers.solves.prepare import Prepared
+from workers.solves.request import OnProgress
+from workers.solves.scratch import ROOT, Scratch, sweep_scratch
+from workers.solves.shares import cut
+from workers.solves.solution import Float64, Outcome, Solution, SolveStats
+from workers.solves.source import TileSource
+from workers.solves.tiled_cholesky import block_rows
+from workers.solves.tiled_solver import TiledSettings, solve_tiled
+
+RESUMABLE = frozenset({Outcome.CANCELLED, Outcome.MAX_APPLICATIONS, Outcome.TIME_LIMIT})
+
+
+@dataclass
+class Run:
+    """`solve` and `predict`, then `finish` with the outcome."""
+
+    client: Client | None
+    blobs: BlobStore
+    prepared: Prepared
+    on_progress: OnProgress
+    should_stop: Callable[[], bool]
+    worker_memory_bytes: int | None
+    worker_base_bytes: int
+    settings: OperatorSettings
+    method: str | None = None
+    ridge: float = 0.0
+    trace: float | None = None
+    diagonal: Float64 | None = None
+    warnings: list[str] = field(default_factory=list)
+    _keeper: CheckpointKeeper | None = None
+    _scratch: Scratch | None = None
+
+    @property
+    def workers(self) -> int:
+        return len(self.client.nthreads()) if self.client is not None else 1
+
+    @property
+    def cg_settings(self) -> CGSettings:
+        request = self.prepared.request
+        return CGSettings(
+            tolerance=request.effective_tolerance,
+            max_applications=request.max_applications,
+            time_limit_seconds=request.time_limit_seconds,
+        )
+
+    @property
+    def preconditioner(self) -> PreconditionerSettings:
+        request = self.prepared.request
+        return PreconditionerSettings(request.preconditioner, request.rank, seed=request.seed)
+
+    def solve(self) -> Solution:
+        p, request = self.prepared, self.prepared.request
+        self.method = method_for(
+            p.layout,
+            request.method,
+            rhs=p.rhs.shape[1],
+            precision=request.factor_precision,
+            base_bytes=self.worker_base_bytes,
+            room=Room(self.worker_memory_bytes, self.blobs.free_bytes()),
+        )
+        self.on_progress({"phase": "prepare", "done": 0, "method": self.method})
+        diagonal = self.diagonal = self._diagonal()
+        self.trace = float(diagonal.sum())
+        self.ridge = request.ridge * (self.trace / p.rows if request.ridge_relative else 1.0)
+        stats = SolveStats(method=self.method)
+        if not np.isfinite(diagonal).all():
+            return Solution(None, Outcome.NON_FINITE, stats)
+        if diagonal.min() + self.ridge <= 0:
+            needed = -float(diagonal.min())
+            stats.details |= {
+                "smallest_diagonal": -needed,
+                "suggested_ridge": 2 * needed,
+                "hint": f"A diagonal entry of K is {-needed:.3g}: a ridge above {needed:.3g} is"
+                " needed, and a Gram matrix has none below 0.",
+            }
+            return Solution(None, Outcome.NOT_POSITIVE_DEFINITE, stats)
+        if self.method == "cholesky":
+            return self._cholesky()
+        if self.method == "tiled-cholesky":
+            return self._tiled()
+        if self.method == "cg":
+            return self._cg()
+        return solve_nystrom(self) if self.method == "nystrom" else solve_falkon(self)
+
+    def predict(self, cross: TileSource, dual: Float64) -> Float64:
+        self.on_progress({"phase": "predict", "done": 0})
+        # One pass: holding the tiles would save nothing.
+        operator = self.operator(cross, dual.shape[1], placement="stream")
+        try:
+            return predict(operator, dual)
+        finally:
+            operator.close()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Remove the checkpoint and the scratch blocks, unless the solve can go on from them."""
+        unfinished = outcome in RESUMABLE and self.prepared.request.checkpoint_id is not None
+        if unfinished:
+            return
+        if self._keeper is not None:
+            self._keeper.forget()
+        if self._scratch is not None:
+            self._scratch.remove()
+
+    def abandon(self) -> None:
+        """After an error: scratch blocks that no later run could find are removed."""
+        if self._scratch is not None and self.prepared.request.checkpoint_id is None:
+            self._scratch.remove()
+
+    def check_stop(self) -> None:
+        if self.should_stop():
+            raise SolveInterrupted
+
+    def keeper(self, rhs: Float64, method: str) -> CheckpointKeeper:
+        """The one of this solve; `rhs` of the system that CG is given."""
+        p = self.prepared
+        system = checkpoint.fingerprint(
+            p.matrix_digest, p.request.array, self.ridge, rhs, method=method
+        )
+        self._keeper = CheckpointKeeper(self.blobs, p.request, system, self.on_progress)
+        return self._keeper
+
+    def scratch(self, what: str) -> Scratch:
+        """Where this solve may keep blocks; `what` and the ridge tell apart what they are of."""
+        sweep_scratch(self.blobs)
+        solve_id = self.prepared.request.checkpoint_id or f"once-{secrets.token_hex(8)}"
+        name = f"{what}-{self.ridge.hex()}".replace("+", "")
+        self._scratch = Scratch(self.blobs.url, f"{ROOT}/{solve_id}/{name}")
+        self._scratch.open()
+        return self._scratch
+
+    def operator(
+        self,
+        source: TileSource,
+        rhs: int,
+        *,
+        placement: RequestedPlacement | None = None,
+        rank: int = 0,
+        reserved_bytes: int = 0,
+    ) -> LocalOperator | BlockOperator:
+        """Multiplies with the matrix of `source`; other work takes `reserved_bytes` of a worker."""
+        chosen = choose_placement(
+            placement or self.prepared.request.placement,
+            projected_bytes=placement_bytes(
+                source.layout,
+                rhs=rhs,
+                rank=rank,
+                workers=self.workers,
+                base_bytes=self.worker_base_bytes + reserved_bytes,
+            ),
+            worker_memory_bytes=self.worker_memory_bytes,
+        )
+        if self.client is None:
+            return LocalOperator(source, placement=chosen, should_stop=self.should_stop)
+        return BlockOperator(
+            self.client,
+            source,
+            placement=chosen,
+            should_stop=self.should_stop,
+            settings=self.settings,
+        )
+
+    def _diagonal(self) -> Float64:
+        source, panels = self.prepared.source, self.prepared.layout.grid[0]
+        bounds = cut(panels, nystrom.BATCHES_PER_WORKER * self.workers)
+        if self.client is None:
+            parts = [diagonal_part(source, b.start, b.stop) for b in bounds]
+            return np.concatenate(parts)
+        futures = [
+            self.client.submit(diagonal_part, source, b.start, b.stop, pure=False) for b in bounds
+        ]
+        joined = self.client.submit(np.concatenate, futures, pure=False)
+        result: Float64 = run_to_end(self.client, [*futures, joined], should_stop=self.should_stop)
+        return result
+
+    def _cholesky(self) -> Solution:
+        p = self.prepared
+        task = DirectTask(p.source, p.rhs, self.ridge, p.request.effective_tolerance)
+        self.on_progress({"phase": "solve", "done": 0, "total": 1})
+        if self.client is None:
+            return solve_direct(task, self.check_stop)
+        argument = self.client.scatter(task, hash=False)
+        future = self.client.submit(solve_direct, argument, pure=False)
+        result: Solution = run_to_end(self.client, [future], should_stop=self.should_stop)
+        return result
+
+    def _cg(self) -> Solution:
+        p = self.prepared
+        assert self.diagonal is not None
+        _, rank = choose_preconditioner(self.preconditioner, self.diagonal, self.ridge)
+        operator = self.operator(p.source, p.rhs.shape[1], rank=rank)
+        keeper = self.keeper(p.rhs, "cg")
+        state, reason = keeper.load()
+        self._warn(reason)
+        try:
+            solution = solve_ridges(
+                operator,
+                p.rhs,
+                (self.ridge,),
+                diagonal=self.diagonal,
+                settings=self.cg_settings,
+                preconditioner=self.preconditioner,
+                resume=(state,),
+                on_iteration=lambda _, progress, state: keeper.iterated(progress, state),
+                should_stop=self.should_stop,
+            )[0]
+            self._advise(operator, solution)
+        finally:
+            try:
+                keeper.save()  # also when converged: the predictions may yet be interrupted
+            finally:
+                operator.close()
+        return _with_throughput(operator, solution)
+
+    def _tiled(self) -> Solution:
+        p, request = self.prepared, self.prepared.request
+        tiled = TiledSettings(request.factor_precision)
+        factor_itemsize = 4 if request.factor_precision == "float32" else FLOAT64
+        reserved = tiled_worker_bytes(
+            rows=p.rows,
+            rhs=p.rhs.shape[1],
+            tile_rows=p.layout.chunk_shape[0],
+            itemsize=p.layout.itemsize,
+            block=block_rows(p.layout),
+            factor_itemsize=factor_itemsize,
+            base_bytes=0,
+        )
+        operator = self.operator(p.source, p.rhs.shape[1], reserved_bytes=reserved)
+        keeper = self.keeper(p.rhs, "tiled-cholesky")
+        state, reason = keeper.load()
+        self._warn(reason)
+        try:
+            solution = solve_tiled(
+                self.client,
+                operator,
+                p.source,
+                p.rhs,
+                self.ridge,
+                scratch=self.scratch("factor"),
+                tiled=tiled,
+                settings=self.cg_settings,
+                resume=state,
+                on_factor=lambda done, total: self.on_progress(
+                    {"phase": "factor", "done": done, "total": total}
+                ),
+                on_iteration=keeper.iterated,
+                should_stop=self.should_stop,
+            )
+            self._advise(operator, solution)
+        finally:
+            try:
+                keeper.save()
+            finally:
+                operator.close()
+        return _with_throughput(operator, solution)
+
+    def _advise(self, operator: Operator, solution: Solution) -> None:
+        stats = solution.stats
+        stats.details |= diagnose(operator, solution.outcome, stats, self.ridge, self.should_stop)
+
+    def _warn(self, reason: str | None) -> None:
+        if reason is not None:
+            self.warnings.append(reason)
+
+
+def _with_throughput(operator: LocalOperator | BlockOperator, solution: Solution) -> Solution:
+    """Measured after the tiles were freed: it takes memory itself."""
+    if solution.outcome is not Outcome.CANCELLED and operator.traffic.applications:
+        solution.stats.details["throughput"] = operator.throughput().to_json()
+    return solution
