@@ -20,7 +20,8 @@ from support.grams import kernel_like, ridge_solution, sealed, spd
 from workers.errors import ClusterUnavailableError
 from workers.solves.block_operator import BlockOperator, OperatorSettings
 from workers.solves.errors import SolveInterrupted
-from workers.solves.holder import held_solves
+from workers.solves.holder import Hold, Multiply, ShareCall, held_solves, release, serve_shares
+from workers.solves.shares import Share
 from workers.solves.solution import Outcome
 from workers.solves.source import StoredTiles
 from workers.solves.task import SolveRequest, run_solve
@@ -240,6 +241,27 @@ def test_cancel_within_an_application(shared_client: Client, blobs: BlobStore) -
     operator.close()
     # The tasks end too: the workers' threads are free again.
     assert eventually(lambda: not any(shared_client.run(_executing).values()))
+    assert held(shared_client) == 0
+
+
+def test_a_task_that_starts_after_its_solve_was_released_holds_nothing(
+    shared_client: Client, blobs: BlobStore
+) -> None:
+    source = stored(blobs, sealed(blobs, spd(64), tile_rows=32))
+    shared_client.run(release, "late-solve")
+    late = shared_client.submit(
+        serve_shares,
+        source,
+        "late-solve",
+        [ShareCall(Share(0, 0, 3))],
+        np.ones((64, 16)),
+        action=Multiply(precise=False),
+        hold=Hold(0, mirrors=False),
+        idle_seconds=60.0,
+        pure=False,
+    )
+    with pytest.raises(SolveInterrupted):
+        late.result(timeout=60)
     assert held(shared_client) == 0
 
 

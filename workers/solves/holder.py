@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from workers.solves.shares import Share
 from workers.solves.source import TileSource, tiles_between
 
 _ATTRIBUTE = "gramian_solves"  # of the Dask Worker object: lives and dies with it
+_RELEASED = "gramian_released_solves"
+REMEMBERED_RELEASES = 1000  # solve ids; a cancelled task starts at most moments after its release
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,11 @@ def serve_shares(
 
 
 def release(solve_id: str, dask_worker: Worker) -> None:
-    """Drop all that a worker holds for a solve. Called by Client.run, which fills in the worker."""
+    """Drop all that a worker holds for a solve. Called by Client.run, which fills in the worker.
+
+    A task of the solve that was cancelled while it was starting finds out here that it came late.
+    """
+    _released(dask_worker).append(solve_id)  # before the removal: see `_enter`
     held_solves(dask_worker).pop(solve_id, None)
 
 
@@ -121,6 +128,11 @@ def held_solves(worker: Worker) -> dict[str, HeldSolve]:
     """What a worker holds, by solve id."""
     held: dict[str, HeldSolve] = vars(worker).setdefault(_ATTRIBUTE, {})
     return held
+
+
+def _released(worker: Worker) -> deque[str]:
+    known: deque[str] = vars(worker).setdefault(_RELEASED, deque(maxlen=REMEMBERED_RELEASES))
+    return known
 
 
 def cancellation_check() -> Callable[[], None]:
@@ -146,6 +158,9 @@ def _enter(solve_id: str, hold: Hold | None, idle_seconds: float) -> HeldSolve:
         return HeldSolve()
     solves = held_solves(worker)
     solve = solves.setdefault(solve_id, HeldSolve())
+    if solve_id in _released(worker):  # whichever came first, nothing stays held
+        solves.pop(solve_id, None)
+        raise SolveInterrupted
     solve.busy = True
     # A share that moved to another worker is not this one's to keep.
     for index in set(solve.shares) - ({hold.share_index} if hold is not None else set()):

@@ -148,8 +148,10 @@ def nystrom_worker_bytes(
     panel = FLOAT64 * tile_rows * width
     stacked = FLOAT64 * (width + tile_rows + max(tile_rows, width)) * width
     kernel = 3 * FLOAT64 * inducing * inducing  # K_SS of both sides, and its Cholesky factor
-    tiles = (1 + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
-    return base_bytes + tiles + panel + 3 * stacked + 3 * factor + kernel
+    # Two passes over all tiles follow, which say how far the model is from the exact solution.
+    tiles = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
+    strips = FLOAT64 * tile_rows * (STRIP_ROWS + 8 * max(rhs, COLUMN_MULTIPLE))
+    return base_bytes + tiles + strips + panel + 3 * stacked + 3 * factor + kernel
 
 
 def falkon_worker_bytes(
