@@ -1,0 +1,212 @@
+"""Solves over stored Grams: products beside memory bandwidth, passes, CPU time and peak memory.
+
+python tests/benchmarks/solves.py
+python tests/benchmarks/solves.py --rows 60000 --memory-gib 5 --only auto
+
+Every run is a process of its own with one thread. `--memory-gib` is the worker limit that decides
+placement; runs that need more than the machine has free are named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measure import host, table, write_results
+
+HERE = Path(__file__).parent
+RIDGES = (1e-4, 1e-6)  # relative to tr(K)/m
+TOLERANCE = 1e-6
+OURS = {
+    "auto: CG, rpcholesky": {"method": "cg"},
+    "CG, nystrom": {"method": "cg", "preconditioner": "nystrom"},
+    "CG without preconditioner": {"method": "cg", "preconditioner": "none"},
+    "tiled-cholesky": {"method": "tiled-cholesky"},
+    "falkon, 20 sqrt(m) points": {"method": "falkon"},
+}
+PEERS = {"SciPy cho_factor, float64": "scipy", "scikit-learn KernelRidge, float64": "sklearn"}
+FREE_MARGIN_BYTES = 2 << 30
+
+
+def run(kind: str, **asked: Any) -> dict[str, Any]:
+    """The result of solve_runs.py in a process with one thread; `failed` says why there is none."""
+    from workers.cluster import worker_environment
+
+    command = [sys.executable, HERE / "solve_runs.py", json.dumps({"run": kind, **asked})]
+    done = subprocess.run(
+        command,
+        env=os.environ | worker_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        return {"failed": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def free_bytes() -> int:
+    """Memory that a new process may use."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable"):
+            return int(line.split()[1]) << 10
+    raise RuntimeError("/proc/meminfo has no MemAvailable")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--hard-rows", type=int, default=5000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory-gib", type=float, default=6.0)
+    parser.add_argument("--only", help="runs whose name begins with this")
+    parser.add_argument("--scratch", type=Path, help="folder for the stores; default: temporary")
+    given = parser.parse_args()
+    document: dict[str, Any] = {"host": host(), "rows": given.rows, "hard_rows": given.hard_rows}
+    with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
+        store = Path(folder).absolute().as_uri()
+        document["fashion"] = fashion(store, given)
+        document["hard"] = hard(store, given) if given.only is None else []
+    document["load_after"] = os.getloadavg()[0]
+    if given.only is None:
+        for path in write_results("solves", document, page(document)):
+            print(f"written: {path}")
+    else:
+        print(page(document))
+
+
+def fashion(store: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Products and solves of the NTK of Fashion-MNIST."""
+    base = {"store": store, "name": "fashion", "rows": given.rows}
+    built = required(run("build", **base))
+    base["matrix"] = built["matrix"]
+    found: dict[str, Any] = {"built": built, "solves": [], "operator": None}
+    if given.only is None:
+        found["operator"] = required(run("operator", repeats=given.repeats, **base))
+        found["operator"].pop("peak_bytes")
+        print(operator_table(found["operator"]), flush=True)
+    limit = int(given.memory_gib * 2**30)
+    for ridge in RIDGES:
+        for label, fields in OURS.items():
+            if given.only is None or label.startswith(given.only):
+                fields = {**fields, "ridge": ridge, "tolerance": TOLERANCE}
+                result = run("ours", memory_bytes=limit, **base, **fields)
+                add(found["solves"], label, ridge, result)
+    for label, which in PEERS.items():
+        if given.only is not None and not label.startswith(given.only):
+            continue
+        needed = (1 if which == "scipy" else 2) * 8 * given.rows**2
+        if needed + FREE_MARGIN_BYTES > free_bytes():
+            result = {"failed": f"not run: needs {needed / 2**30:.1f} GiB"}
+        else:
+            result = run("peer", ridge=RIDGES[0], which=which, **base)
+        add(found["solves"], label, RIDGES[0], result)
+    return found
+
+
+def hard(store: str, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The NNGP of points in three dimensions, whose eigenvalues decay fast."""
+    found: list[dict[str, Any]] = []
+    built: dict[str, str] = {}
+    for name, ridge in (("hard32", 1e-4), ("hard64", 1e-4), ("hard64", 1e-6)):
+        base = {"store": store, "name": name, "rows": given.hard_rows}
+        if name not in built:
+            built[name] = required(run("build", **base))["matrix"]
+        base["matrix"] = built[name]
+        stored = "float32" if name == "hard32" else "float64"
+        for label, fields in list(OURS.items())[:4]:
+            fields = {**fields, "ridge": ridge, "tolerance": TOLERANCE}
+            result = run("ours", memory_bytes=int(given.memory_gib * 2**30), **base, **fields)
+            add(found, f"{label}, {stored} entries", ridge, result)
+    return found
+
+
+def required(result: dict[str, Any]) -> dict[str, Any]:
+    if "failed" in result:
+        raise SystemExit(result["failed"])
+    return result
+
+
+def add(found: list[dict[str, Any]], label: str, ridge: float, result: dict[str, Any]) -> None:
+    found.append({"label": label, "ridge": ridge, **result})
+    print(label, ridge, json.dumps(result)[:400], flush=True)
+
+
+def operator_table(found: dict[str, Any]) -> str:
+    heads = ["K V, 16 columns", "clock", "limit, GB/s", "product, GB/s", "product / limit", "range"]
+    lines = [
+        [
+            label,
+            one["clock"],
+            f"{one['limit_bytes_per_second'] / 1e9:.2f}",
+            f"{one['bytes_per_second'] / 1e9:.2f}",
+            f"{100 * one['ratio']:.0f} %",
+            f"{100 * min(one['ratios']):.0f}-{100 * max(one['ratios']):.0f} %",
+        ]
+        for label, one in found.items()
+    ]
+    return table(heads, lines)
+
+
+def solve_table(found: list[dict[str, Any]]) -> str:
+    heads = ["run", "ridge", "outcome", "passes (float64)", "residual", "CPU s", "peak MiB", "note"]
+    lines = []
+    for one in found:
+        first = [one["label"], f"{one['ridge']:.0e}"]
+        if "failed" in one:
+            lines.append([*first, "none", "", "", "", "", one["failed"]])
+            continue
+        note = str(one.get("placement") or "")
+        rank = one.get("details", {}).get("preconditioner", {}).get("rank")
+        note += f", rank {rank}" if rank else ""
+        factor = one.get("details", {}).get("factor")
+        note += f", {factor['precision']} factor" if factor else ""
+        far = one.get("distance_to_exact_at_most")
+        if far is not None:
+            note += f"; training values within {100 * far:.0f} % of the exact solution's"
+        passes = f"{one['passes']} ({one['float64_passes']})" if "passes" in one else ""
+        numbers = [f"{one['certified']:.1e}" if one["certified"] is not None else ""]
+        numbers += [f"{one['cpu_seconds']:.1f}", f"{one['peak_bytes'] / 2**20:.0f}"]
+        lines.append([*first, one["outcome"], passes, *numbers, note])
+    return table(heads, lines)
+
+
+def page(document: dict[str, Any]) -> str:
+    machine, fashion_part = document["host"], document["fashion"]
+    parts = [
+        "# Solves over stored Grams",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['date']}. Load {machine['load_before']:.1f} before and "
+        f"{document['load_after']:.1f} after: compare passes, CPU time, memory and ratios. "
+        "One thread each.",
+    ]
+    if fashion_part["operator"] is not None:
+        parts += [
+            f"## Applications of K, m = {document['rows']}",
+            operator_table(fashion_part["operator"]),
+            "Limit: a dot product over 256 MiB; for files, reading all of them into one buffer, "
+            "without checksums. The product from files checks every byte.",
+        ]
+    parts += [
+        f"## Ridge regression, NTK of Fashion-MNIST, m = {document['rows']}, 10 right-hand sides",
+        solve_table(fashion_part["solves"]),
+        f"Tolerance {TOLERANCE:.0e}, certified by a float64 product; that of falkon is the "
+        "residual of its own normal equations, and its passes read the inducing columns, not K.",
+    ]
+    if document["hard"]:
+        parts += [
+            f"## NNGP of points in three dimensions, m = {document['hard_rows']}",
+            solve_table(document["hard"]),
+        ]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
