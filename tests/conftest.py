@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from storage.blobs import BlobStore, open_blobs
 from workers.cluster import ClusterSettings, connect, start_local
 
 # Examples that start I/O or compile are slow the first time; whether a test hangs is judged by
-# pytest's timeout, not by hypothesis' deadline per example.
-hypothesis.settings.register_profile("gramian", deadline=None)
-hypothesis.settings.load_profile("gramian")
+# pytest's timeout, not by hypothesis' deadline per example. The same examples every time: a change
+# is judged by what it changes. `GRAMIAN_TEST_PROFILE=explore make test` looks for new ones.
+hypothesis.settings.register_profile("gramian", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("GRAMIAN_TEST_PROFILE", "gramian"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,6 +60,7 @@ class GramTask(Asked):
     )
     outputs: tuple[Output, ...] | None = Field(
         default=None,
+        strict=False,
         min_length=1,
         max_length=2,
         description="Both come from one pass. Null: what the preset says, else the NTK.",

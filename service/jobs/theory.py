@@ -108,7 +108,7 @@ class DepthConvergence(OnSamples, OnPhase):
 
     name: Literal["depth_convergence"]
     depths: tuple[Annotated[int, Field(ge=1, le=_MAX_DEPTH)], ...] = Field(
-        min_length=1, max_length=_MAX_DEPTHS, description="Affine layers, rising."
+        strict=False, min_length=1, max_length=_MAX_DEPTHS, description="Affine layers, rising."
     )
     w_std: Deviation
     b_std: Bias = 0.0
@@ -127,8 +127,10 @@ class Smoothness(OnKernel):
     """mu(f) of the kernel's interpolant of a few values on the unit circle."""
 
     name: Literal["smoothness"]
-    angles: tuple[float, ...] = Field(min_length=1, max_length=_MAX_POINTS, description="Radians.")
-    values: tuple[float, ...] = Field(min_length=1, max_length=_MAX_POINTS)
+    angles: tuple[float, ...] = Field(
+        strict=False, min_length=1, max_length=_MAX_POINTS, description="Radians."
+    )
+    values: tuple[float, ...] = Field(strict=False, min_length=1, max_length=_MAX_POINTS)
     length_scale: float = Field(default=0.5, gt=0, le=100, description="Of the Gaussian kernel.")
     k_max: int = Field(default=10, ge=0, le=_MAX_DEGREE, description="Largest frequency counted.")
 

@@ -37,7 +37,7 @@ class Quota(BaseModel):
     """Limits of a key; null: only those of the service. Jobs and bytes are counted over all that
     the owner of the key owns."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     max_open_jobs: _Limit = None
     max_stored_bytes: _Limit = None
@@ -48,13 +48,13 @@ class Quota(BaseModel):
 class KeyRequest(BaseModel):
     """A key to be made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     owner: OwnerName = Field(description="Who will own what is made with it.")
     scope: ScopeName = Field(default="submit", description="Each level includes those before it.")
     note: str | None = Field(default=None, max_length=200, description="A label for people.")
     quota: Quota = Quota()
-    expires_at: AwareDatetime | None = Field(default=None, description="Null: never.")
+    expires_at: AwareDatetime | None = Field(default=None, strict=False, description="Null: never.")
 
 
 class KeyOut(Wire):

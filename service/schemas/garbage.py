@@ -10,7 +10,7 @@ from service.schemas.common import Wire
 
 
 class GarbageRequest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     delete: bool = Field(default=False, description="False: only say what would go.")
 

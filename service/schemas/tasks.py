@@ -16,9 +16,13 @@ ArrayName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 class Asked(BaseModel):
-    """Base of everything a client sends: unknown fields are errors, numbers are finite."""
+    """Base of everything a client sends: unknown fields are errors, numbers are finite, and what
+    the schema calls a boolean or a number is one in JSON, too (`"1"` and `0` are not `true`).
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    A tuple field takes a JSON array only with `strict=False`; its items stay strict.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class OnGram(Asked):
