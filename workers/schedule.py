@@ -23,7 +23,8 @@ _SMOOTHING = 0.3
 class TileSchedule:
     """Tiles of one run that are neither stored nor in flight.
 
-    `stored` is a boolean (grid rows, grid columns) array of tiles that need no work.
+    `stored` is a boolean (grid rows, grid columns) array of tiles that need no work. Raises
+    ValueError if it has another shape, or names tiles that a symmetric plan does not have.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class TileSchedule:
     ) -> None:
         if stored.shape != plan.grid:
             raise ValueError(f"stored has shape {stored.shape}, the grid is {plan.grid}")
+        if plan.symmetric and np.tril(stored, -1).any():
+            raise ValueError("a symmetric matrix has no tiles below the diagonal to be stored")
         self._fresh: Iterator[Tile] = (tile for tile in plan.tiles() if not stored[tile])
         self._again: deque[tuple[Tile, ...]] = deque()
         self._attempts: dict[Tile, int] = {}

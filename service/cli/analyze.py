@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption, connected, matrix_id
+from service.cli.connection import (
+    DEFAULT_URL,
+    JsonOption,
+    UrlOption,
+    connected,
+    matrix_id_or_none,
+)
+from service.cli.gram_options import ArrayOption, TargetsOption
 from service.cli.outcome import UsageError
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
 
@@ -20,8 +27,8 @@ def analyze(
     other: Annotated[
         str | None, typer.Option(help="The second Gram matrix, if it takes two.")
     ] = None,
-    array: Annotated[str | None, typer.Option(help="ntk (default) or nngp.")] = None,
-    targets: Annotated[str | None, typer.Option(help="Data set of the targets (ds-...).")] = None,
+    array: ArrayOption = None,
+    targets: TargetsOption = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated."),
@@ -35,8 +42,8 @@ def analyze(
     with connected(url) as client:
         analysis = {
             "name": name,
-            "matrix": None if matrix is None else matrix_id(client, matrix),
-            "other": None if other is None else matrix_id(client, other),
+            "matrix": matrix_id_or_none(client, matrix),
+            "other": matrix_id_or_none(client, other),
             "array": array,
             "targets": targets,
             **dict(_parameter(text) for text in parameters or []),

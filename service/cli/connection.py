@@ -57,6 +57,11 @@ def matrix_id(client: Client, text: str) -> str:
     )
 
 
+def matrix_id_or_none(client: Client, text: str | None) -> str | None:
+    """What an option that may be left out names."""
+    return None if text is None else matrix_id(client, text)
+
+
 def dataset_id(client: Client, text: str, targets: Path | None = None) -> str:
     """A data set: the id of a stored one, or a `.npy`/`.npz` file, which is uploaded.
 

@@ -11,3 +11,9 @@ ArrayOption = Annotated[str | None, typer.Option(help="ntk (default) or nngp.")]
 RidgeAbsoluteOption = Annotated[
     bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
 ]
+CrossOption = Annotated[
+    str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
+]
+TargetsOption = Annotated[
+    str | None, typer.Option(help="Data set of the targets (ds-...); left out: the Gram's own.")
+]

@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption, connected, matrix_id
-from service.cli.gram_options import ArrayOption, MatrixArgument, RidgeAbsoluteOption
+from service.cli.connection import (
+    DEFAULT_URL,
+    JsonOption,
+    UrlOption,
+    connected,
+    matrix_id,
+    matrix_id_or_none,
+)
+from service.cli.gram_options import (
+    ArrayOption,
+    CrossOption,
+    MatrixArgument,
+    RidgeAbsoluteOption,
+    TargetsOption,
+)
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
 
 if TYPE_CHECKING:
     from service.client import Client
 
-CrossOption = Annotated[
-    str | None, typer.Option(help="The cross-Gram to predict through: mx-..., or the job's id.")
-]
-TargetsOption = Annotated[str | None, typer.Option(help="Data set of the targets (ds-...).")]
 RidgesOption = Annotated[
     list[float] | None, typer.Option("--ridge", help="A ridge to try; may be repeated.")
 ]
@@ -111,7 +120,7 @@ def posterior(
             "type": "posterior",
             "matrix": matrix_id(client, matrix),
             "cross": matrix_id(client, cross),
-            "test_matrix": None if test_matrix is None else matrix_id(client, test_matrix),
+            "test_matrix": matrix_id_or_none(client, test_matrix),
             "output": output,
             "model": model,
             "time": time,
@@ -155,7 +164,7 @@ def dynamics(
             "loss": loss,
             "ridge": ridge,
             "ridge_relative": False if ridge_absolute else None,
-            "cross": None if cross is None else matrix_id(client, cross),
+            "cross": matrix_id_or_none(client, cross),
             "array": array,
             "targets": targets,
         }
@@ -204,5 +213,5 @@ def _selection(
         "ridge_relative": False if ridge_absolute else None,
         "selection": None if folds is None else "k_fold",
         "folds": folds,
-        "cross": None if cross is None else matrix_id(client, cross),
+        "cross": matrix_id_or_none(client, cross),
     }

@@ -13,8 +13,15 @@ from service.cli.connection import (
     connected,
     dataset_id,
     matrix_id,
+    matrix_id_or_none,
 )
-from service.cli.gram_options import ArrayOption, MatrixArgument, RidgeAbsoluteOption
+from service.cli.gram_options import (
+    ArrayOption,
+    CrossOption,
+    MatrixArgument,
+    RidgeAbsoluteOption,
+    TargetsOption,
+)
 from service.cli.outcome import UsageError
 from service.cli.predictions import classify, dynamics, likelihood, posterior, ridge
 from service.cli.sending import EstimateOption, WatchOption, send, without_nulls
@@ -91,7 +98,7 @@ def predict(
             "type": "predict",
             "solution": matrix_id(client, solution),
             "x": None if x is None else dataset_id(client, x),
-            "cross": None if cross is None else matrix_id(client, cross),
+            "cross": matrix_id_or_none(client, cross),
             "targets": targets,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
@@ -101,9 +108,7 @@ def predict(
 def svm(
     matrix: MatrixArgument,
     array: ArrayOption = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Data set of the targets; left out: the Gram's own.")
-    ] = None,
+    targets: TargetsOption = None,
     kind: Annotated[
         str | None, typer.Option(help="classification or regression; left out: by the targets.")
     ] = None,
@@ -112,9 +117,7 @@ def svm(
         float | None, typer.Option(help="Errors up to this cost nothing (regression).")
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="Of the optimality conditions.")] = None,
-    cross: Annotated[
-        str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
-    ] = None,
+    cross: CrossOption = None,
     watch: WatchOption = False,
     estimate: EstimateOption = False,
     url: UrlOption = DEFAULT_URL,
@@ -131,7 +134,7 @@ def svm(
             "cost": cost,
             "epsilon": epsilon,
             "tolerance": tolerance,
-            "cross": None if cross is None else matrix_id(client, cross),
+            "cross": matrix_id_or_none(client, cross),
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 
@@ -141,9 +144,7 @@ def label_kernel(
     matrix: MatrixArgument,
     mixing: Annotated[float, typer.Option(help="0: the kernel itself; 1: labels alone.")],
     array: ArrayOption = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Data set of the targets; left out: the Gram's own.")
-    ] = None,
+    targets: TargetsOption = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="In units of the kernel; left out: Silverman's rule.")
     ] = None,
@@ -164,6 +165,6 @@ def label_kernel(
             "array": array,
             "targets": targets,
             "bandwidth": bandwidth,
-            "cross": None if cross is None else matrix_id(client, cross),
+            "cross": matrix_id_or_none(client, cross),
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)

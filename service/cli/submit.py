@@ -15,6 +15,14 @@ from service.cli.connection import (
     connected,
     dataset_id,
     matrix_id,
+    matrix_id_or_none,
+)
+from service.cli.gram_options import (
+    ArrayOption,
+    CrossOption,
+    MatrixArgument,
+    RidgeAbsoluteOption,
+    TargetsOption,
 )
 from service.cli.outcome import UsageError
 from service.cli.sending import EstimateOption, WatchOption, json_object, send, without_nulls
@@ -107,10 +115,8 @@ def gram(
 
 @app.command()
 def solve(
-    matrix: Annotated[str, typer.Argument(help="The Gram matrix: mx-..., or the job's id.")],
-    cross: Annotated[
-        str | None, typer.Option(help="Cross-Gram to predict through: mx-..., or the job's id.")
-    ] = None,
+    matrix: MatrixArgument,
+    cross: CrossOption = None,
     method: Annotated[
         str | None,
         typer.Option(help="auto (default), cg, cholesky, tiled-cholesky, nystrom or falkon."),
@@ -123,15 +129,11 @@ def solve(
         str | None, typer.Option(help="Of tiled-cholesky: auto, float32 or float64.")
     ] = None,
     ridge: Annotated[float | None, typer.Option(help="In units of trace(K)/m.")] = None,
-    ridge_absolute: Annotated[
-        bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")
-    ] = False,
+    ridge_absolute: RidgeAbsoluteOption = False,
     inducing: Annotated[int | None, typer.Option(help="Inducing points (nystrom, falkon).")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Relative residual to reach.")] = None,
-    array: Annotated[str | None, typer.Option(help="ntk (default) or nngp.")] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Data set of the targets; default: the Gram's own.")
-    ] = None,
+    array: ArrayOption = None,
+    targets: TargetsOption = None,
     watch: WatchOption = False,
     estimate: EstimateOption = False,
     url: UrlOption = DEFAULT_URL,
@@ -142,7 +144,7 @@ def solve(
         task = {
             "type": "solve",
             "matrix": matrix_id(client, matrix),
-            "cross": None if cross is None else matrix_id(client, cross),
+            "cross": matrix_id_or_none(client, cross),
             "method": method,
             "preconditioner": preconditioner,
             "rank": rank,

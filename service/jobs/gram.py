@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from statistics import median
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +15,12 @@ from pydantic import Field
 from service.jobs.context import JobContext
 from service.jobs.inputs import dataset
 from service.jobs.plans import Plan
-from service.jobs.progress import Pace, Reporter
+from service.jobs.progress import Reporter
+from service.jobs.tile_progress import TileProgress
 from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_TEST_SET, DatasetId
 from service.schemas.tasks import Asked
 from storage import matrices
-from storage.catalog import Catalog, JobRecord
+from storage.catalog import JobRecord
 from storage.datasets import DatasetInfo
 from storage.digest import array_digest
 from storage.errors import NotFoundError
@@ -33,13 +32,9 @@ from workers.gram import TileLimits, gram_dtype, plan_gram, request_digest
 from workers.kernels.registry import preset_entry
 from workers.kernels.spec import KernelSpec, parse_kernel
 from workers.memory import WORKER_BASE_BYTES
-from workers.plan import Tile, TilePlan
+from workers.plan import TilePlan
 from workers.tiles import GramTask as TileTask
 from workers.tiles import TileResult
-
-# Tiles whose speed is remembered for the estimate of later jobs: enough for a median.
-_MIN_SPEEDS, _MAX_SPEEDS = 8, 4096
-
 
 Output = Literal["nngp", "ntk"]
 DTypeName = Literal["float32", "float64"]
@@ -139,7 +134,7 @@ class GramJobs:
         x1 = dataset(context.catalog, request["x1"])
         x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
         estimate = _estimate(context, spec, x1, manifest)
-        progress = _TileProgress(context.catalog, reporter, manifest, _stored(context, manifest))
+        progress = TileProgress(context.catalog, reporter, manifest, _stored(context, manifest))
         reporter.report(progress.snapshot(), force=True)
         client = context.compute.client()
 
@@ -343,74 +338,3 @@ def _stored(context: JobContext, manifest: MatrixManifest) -> NDArray[np.bool_]:
             recorded[tile.i, tile.j] = (tile.i, tile.j) in present
         stored &= recorded
     return stored
-
-
-def _computed_pairs(plan: TilePlan, tile: Tile) -> int:
-    """Kernel evaluations of one tile, with padded blocks and whole diagonal blocks."""
-    rows, cols = plan.extent(tile)
-    height = math.ceil((rows.stop - rows.start) / plan.block_rows)
-    width = math.ceil((cols.stop - cols.start) / plan.block_rows)
-    diagonal = plan.symmetric and tile[0] == tile[1]
-    blocks = height * (height + 1) // 2 if diagonal else height * width
-    return int(blocks * plan.block_rows * plan.block_rows)
-
-
-class _TileProgress:
-    """Counts finished tiles: records go to the catalog at once, news at a bounded pace."""
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        reporter: Reporter,
-        manifest: MatrixManifest,
-        stored: NDArray[np.bool_],
-    ) -> None:
-        self.stored = stored
-        self._plan = TilePlan.of(manifest)
-        self.total = self._plan.n_tiles
-        self._catalog = catalog
-        self._reporter = reporter
-        self._matrix_id = manifest.id
-        self._tile_bytes = manifest.stored_bytes // self.total
-        self._resumed = int(np.count_nonzero(stored))
-        self._finished = 0
-        self._pace = Pace()
-        # Seconds per pair of computed tiles, and their pairs.
-        self._speeds: list[tuple[float, int]] = []
-
-    def on_results(self, results: list[TileResult]) -> None:
-        self._catalog.add_tiles(
-            self._matrix_id, [record for result in results for record in result.records]
-        )
-        for result in results:
-            if result.computed and len(self._speeds) < _MAX_SPEEDS:
-                pairs = _computed_pairs(self._plan, result.tile)
-                self._speeds.append((result.seconds / pairs, pairs))
-        self._finished += len(results)
-        self._pace.add(self._finished)
-        self._reporter.report(self.snapshot())
-
-    def record_rate(self, key: str) -> None:
-        """Keep this run's speed for later estimates.
-
-        The median tile: each worker's first one carries the import and compilation of JAX, which
-        can be a hundred times the rest.
-        """
-        if len(self._speeds) >= _MIN_SPEEDS:
-            pairs = sum(count for _, count in self._speeds)
-            self._catalog.record_rate(key, median(speed for speed, _ in self._speeds), pairs)
-
-    def snapshot(self, phase: str = "computing") -> dict[str, Any]:
-        done = self._resumed + self._finished
-        rate = self._pace.per_second()
-        return {
-            "phase": phase,
-            "fraction": done / self.total,
-            "tiles_done": done,
-            "tiles_total": self.total,
-            "tiles_resumed": self._resumed,
-            "bytes_written": done * self._tile_bytes,
-            "bytes_total": self.total * self._tile_bytes,
-            "tiles_per_second": rate,
-            "seconds_left": self._pace.seconds_left(self.total - done),
-        }

@@ -92,3 +92,10 @@ def test_tiles_found_stored_do_not_bend_the_measured_rate() -> None:
     schedule = make_schedule(TilePlan((80, 80), False, 8, 8), seconds=0.5)
     schedule.finished((0, 0), 1e-4, computed=False)
     assert schedule.seconds_per_tile == 0.5
+
+
+def test_a_symmetric_matrix_has_nothing_stored_below_its_diagonal() -> None:
+    plan = TilePlan((80, 80), True, 8, 8)
+    with pytest.raises(ValueError, match="below the diagonal"):
+        make_schedule(plan, np.ones(plan.grid, bool))
+    assert make_schedule(plan, np.triu(np.ones(plan.grid, bool))).remaining == 0
