@@ -6,7 +6,9 @@ method, the first that applies:
 | m <= 12000 and the float64 square fits a worker | cholesky | exact, and the fastest there |
 | more than m/(6·25) right-hand sides, and the factor fits the store | tiled-cholesky | 25 passes \
 cost 2·m²·k each, a factorisation m³/3 once |
-| otherwise | cg | the exact answer in one triangle of storage, a few dozen passes |
+| otherwise | cg, then tiled-cholesky | the exact answer in one triangle of storage, a few dozen \
+passes; if it stagnates, or its passes have cost as much as a factorisation that would fit, that \
+is made after all: at most twice the cost of the better choice |
 | only when named | nystrom, falkon | inducing points as the model lose accuracy (2 points at \
 M = m/5) |
 
@@ -32,6 +34,7 @@ from workers.solves.memory import (
     tiled_worker_bytes,
 )
 from workers.solves.operator import Placement
+from workers.solves.products import COLUMN_MULTIPLE
 from workers.solves.tiled_cholesky import block_rows, factor_bytes
 
 Method = Literal["cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
@@ -79,9 +82,9 @@ def choose_method(
     if requested == "auto":
         if dense:
             return "cholesky"
-        many = rhs * TYPICAL_PASSES * 6 > rows
-        stored = free is None or factor_bytes <= FACTOR_SHARE_OF_FREE * free
-        return "tiled-cholesky" if many and stored and _within(tiled_bytes, memory) else "cg"
+        fits = factor_fits(tiled_bytes=tiled_bytes, factor_bytes=factor_bytes, room=room)
+        many = rows < rhs * TYPICAL_PASSES * 6
+        return "tiled-cholesky" if many and fits else "cg"
     if requested == "cholesky" and dense:
         return "cholesky"
     if requested in ("cholesky", "tiled-cholesky"):
@@ -95,6 +98,22 @@ def choose_method(
             )
         return "tiled-cholesky"
     return requested
+
+
+def factor_fits(*, tiled_bytes: int, factor_bytes: int, room: Room) -> bool:
+    """Whether "auto" may make a tiled factor; arguments as of `choose_method`."""
+    free = room.free_store_bytes
+    stored = free is None or factor_bytes <= FACTOR_SHARE_OF_FREE * free
+    return stored and _within(tiled_bytes, room.worker_memory_bytes)
+
+
+def passes_worth_a_factor(rows: int, rhs: int) -> int:
+    """Passes over K, 2·m²·k operations each, that cost as much as factoring it, m³/3.
+
+    Skinny products are made for a multiple of COLUMN_MULTIPLE columns.
+    """
+    padded = -(-rhs // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+    return max(TYPICAL_PASSES, -(-rows // (6 * padded)))
 
 
 def _within(needed: int, limit: int | None) -> bool:
@@ -111,19 +130,43 @@ def method_for(
     room: Room,
 ) -> Method:
     """`choose_method` for a stored symmetric array and `rhs` right-hand sides."""
-    rows = layout.shape[0]
     tile = {"tile_rows": layout.chunk_shape[0], "itemsize": layout.itemsize}
-    block, itemsize = block_rows(layout), 4 if precision == "float32" else FLOAT64
-    sizes = {"rows": rows, "rhs": rhs, "base_bytes": base_bytes, **tile}
+    direct = cholesky_worker_bytes(rows=layout.shape[0], rhs=rhs, base_bytes=base_bytes, **tile)
+    factor = _factor_sizes(layout, rhs=rhs, precision=precision, base_bytes=base_bytes)
     return choose_method(
-        requested,
-        rows=rows,
-        rhs=rhs,
-        direct_bytes=cholesky_worker_bytes(**sizes),
-        tiled_bytes=tiled_worker_bytes(**sizes, block=block, factor_itemsize=itemsize),
-        factor_bytes=factor_bytes(rows, block, itemsize),
-        room=room,
+        requested, rows=layout.shape[0], rhs=rhs, direct_bytes=direct, **factor, room=room
     )
+
+
+def patience(
+    layout: ArrayLayout,
+    *,
+    rhs: int,
+    precision: FactorPrecision,
+    base_bytes: int,
+    room: Room,
+) -> int | None:
+    """Passes of CG after which "auto" factors the matrix instead; None: that has no room."""
+    factor = _factor_sizes(layout, rhs=rhs, precision=precision, base_bytes=base_bytes)
+    return passes_worth_a_factor(layout.shape[0], rhs) if factor_fits(**factor, room=room) else None
+
+
+def _factor_sizes(
+    layout: ArrayLayout, *, rhs: int, precision: FactorPrecision, base_bytes: int
+) -> dict[str, int]:
+    block, itemsize = block_rows(layout), 4 if precision == "float32" else FLOAT64
+    return {
+        "tiled_bytes": tiled_worker_bytes(
+            rows=layout.shape[0],
+            rhs=rhs,
+            tile_rows=layout.chunk_shape[0],
+            itemsize=layout.itemsize,
+            block=block,
+            factor_itemsize=itemsize,
+            base_bytes=base_bytes,
+        ),
+        "factor_bytes": factor_bytes(layout.shape[0], block, itemsize),
+    }
 
 
 def choose_placement(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from distributed import Client
@@ -22,7 +24,7 @@ from workers.solves.errors import SolveInterrupted
 from workers.solves.inducing import solve_falkon, solve_nystrom
 from workers.solves.memory import FLOAT64, placement_bytes, tiled_worker_bytes
 from workers.solves.operator import LocalOperator, Operator, diagonal_part
-from workers.solves.policy import RequestedPlacement, Room, choose_placement, method_for
+from workers.solves.policy import RequestedPlacement, Room, choose_placement, method_for, patience
 from workers.solves.predict import predict
 from workers.solves.prepare import Prepared
 from workers.solves.request import OnProgress
@@ -76,14 +78,7 @@ class Run:
 
     def solve(self) -> Solution:
         p, request = self.prepared, self.prepared.request
-        self.method = method_for(
-            p.layout,
-            request.method,
-            rhs=p.rhs.shape[1],
-            precision=request.factor_precision,
-            base_bytes=self.worker_base_bytes,
-            room=Room(self.worker_memory_bytes, self.blobs.free_bytes()),
-        )
+        self.method = method_for(p.layout, request.method, **self._sizes())
         self.on_progress({"phase": "prepare", "done": 0, "method": self.method})
         diagonal = self.diagonal = self._diagonal()
         self.trace = float(diagonal.sum())
@@ -103,9 +98,9 @@ class Run:
         if self.method == "cholesky":
             return self._cholesky()
         if self.method == "tiled-cholesky":
-            return self._tiled()
+            return self._tiled(self.cg_settings)
         if self.method == "cg":
-            return self._cg()
+            return self._cg_or_factor() if request.method == "auto" else self._cg(self.cg_settings)
         return solve_nystrom(self) if self.method == "nystrom" else solve_falkon(self)
 
     def predict(self, cross: TileSource, dual: Float64) -> Float64:
@@ -148,9 +143,9 @@ class Run:
     def scratch(self, what: str) -> Scratch:
         """Where this solve may keep blocks; `what` and the ridge tell apart what they are of."""
         sweep_scratch(self.blobs)
-        solve_id = self.prepared.request.checkpoint_id or f"once-{secrets.token_hex(8)}"
-        name = f"{what}-{self.ridge.hex()}".replace("+", "")
-        self._scratch = Scratch(self.blobs.url, f"{ROOT}/{solve_id}/{name}")
+        solve_id, name = self.prepared.request.checkpoint_id, self._scratch_name(what)
+        folder = f"{solve_id}/{name}" if solve_id else f"once/{secrets.token_hex(8)}-{name}"
+        self._scratch = Scratch(self.blobs.url, f"{ROOT}/{folder}")
         self._scratch.open()
         return self._scratch
 
@@ -209,7 +204,57 @@ class Run:
         result: Solution = run_to_end(self.client, [future], should_stop=self.should_stop)
         return result
 
-    def _cg(self) -> Solution:
+    def _sizes(self) -> dict[str, Any]:
+        """What policy.py asks about a tiled factor."""
+        return {
+            "rhs": self.prepared.rhs.shape[1],
+            "precision": self.prepared.request.factor_precision,
+            "base_bytes": self.worker_base_bytes,
+            "room": Room(self.worker_memory_bytes, self.blobs.free_bytes()),
+        }
+
+    def _cg_or_factor(self) -> Solution:
+        """CG, and a factorisation if CG stagnates or has cost as much as that would (policy.py).
+
+        A solve that was interrupted in the factorisation goes on there.
+        """
+        settings, started = self.cg_settings, time.monotonic()
+        tried: dict[str, Any] = {}
+        if not self._factor_begun():
+            passes = patience(self.prepared.layout, **self._sizes())
+            limit = settings.max_applications
+            solution = self._cg(replace(settings, max_applications=min(passes or limit, limit)))
+            stats, outcome = solution.stats, solution.outcome
+            impatient = outcome is Outcome.MAX_APPLICATIONS and stats.applications < limit
+            if passes is None or not (impatient or outcome is Outcome.STAGNATED):
+                return solution
+            if self._keeper is not None:
+                self._keeper.forget()  # the factor is what to go on from
+            tried = {"outcome": outcome.value, "passes": stats.applications}
+            self.warnings.append(
+                f"Conjugate gradients were given up after {stats.applications} passes at a residual"
+                f" of {stats.certified_max:.1e}, and K was factored. Ask for method"
+                " 'tiled-cholesky' to save those passes next time."
+            )
+            settings = replace(settings, max_applications=max(limit - stats.applications, 1))
+            if settings.time_limit_seconds is not None:
+                left = settings.time_limit_seconds - (time.monotonic() - started)
+                settings = replace(settings, time_limit_seconds=max(left, 0.0))
+        self.method = "tiled-cholesky"
+        solution = self._tiled(settings)
+        if tried:
+            solution.stats.details["tried_first"] = tried
+        return solution
+
+    def _factor_begun(self) -> bool:
+        solve_id = self.prepared.request.checkpoint_id
+        folder = self._scratch_name("factor")
+        return solve_id is not None and folder in self.blobs.folders(f"{ROOT}/{solve_id}")
+
+    def _scratch_name(self, what: str) -> str:
+        return f"{what}-{self.ridge.hex()}".replace("+", "")
+
+    def _cg(self, settings: CGSettings) -> Solution:
         p = self.prepared
         assert self.diagonal is not None
         _, rank = choose_preconditioner(self.preconditioner, self.diagonal, self.ridge)
@@ -223,7 +268,7 @@ class Run:
                 p.rhs,
                 (self.ridge,),
                 diagonal=self.diagonal,
-                settings=self.cg_settings,
+                settings=settings,
                 preconditioner=self.preconditioner,
                 resume=(state,),
                 on_iteration=lambda _, progress, state: keeper.iterated(progress, state),
@@ -237,7 +282,7 @@ class Run:
                 operator.close()
         return _with_throughput(operator, solution)
 
-    def _tiled(self) -> Solution:
+    def _tiled(self, settings: CGSettings) -> Solution:
         p, request = self.prepared, self.prepared.request
         tiled = TiledSettings(request.factor_precision)
         factor_itemsize = 4 if request.factor_precision == "float32" else FLOAT64
@@ -263,7 +308,7 @@ class Run:
                 self.ridge,
                 scratch=self.scratch("factor"),
                 tiled=tiled,
-                settings=self.cg_settings,
+                settings=settings,
                 resume=state,
                 on_factor=lambda done, total: self.on_progress(
                     {"phase": "factor", "done": done, "total": total}
