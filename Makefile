@@ -85,6 +85,7 @@ format: $(VENV)/.everything
 bench: $(VENV)/.everything $(PEER)/.made
 	@$(BIN)/python tests/benchmarks/fc_throughput.py --peer-python $(PEER)/bin/python $(BENCH_ARGS)
 	@$(BIN)/python tests/benchmarks/conv_rates.py --peer-python $(PEER)/bin/python
+	@$(BIN)/python tests/benchmarks/solves.py
 
 # uv writes one file for every supported Python; pip alone can only pin for the one it runs on.
 lock: $(VENV)/.made

@@ -75,11 +75,9 @@ def main() -> None:
         document["fashion"] = fashion(store, given)
         document["hard"] = hard(store, given) if given.only is None else []
     document["load_after"] = os.getloadavg()[0]
-    if given.only is None:
-        for path in write_results("solves", document, page(document)):
-            print(f"written: {path}")
-    else:
-        print(page(document))
+    name = "solves" if given.only is None else f"solves-{given.rows}"
+    for path in write_results(name, document, page(document)):
+        print(f"written: {path}")
 
 
 def fashion(store: str, given: argparse.Namespace) -> dict[str, Any]:
