@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= mnist
 PYTEST_ARGS ?=
-# Two files at a time: half of what the tests do is waiting for processes to start and to die.
-PYTEST := -m pytest -n 2 --dist loadfile
+# Two files at a time: half of what the tests do is waiting for processes to start and to die. In the
+# order of their names, so that the long ones (cluster, e2e) are not left for the end.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SERVE_ARGS ?=

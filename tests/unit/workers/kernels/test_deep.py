@@ -71,7 +71,7 @@ def assert_accurate(fields: dict[str, Any], depth: int) -> None:
             assert np.max(error[large] / np.abs(reference[name])[large]) < tolerance
 
 
-@pytest.mark.parametrize("depth", [3, 10, 100])
+@pytest.mark.parametrize("depth", [pytest.param(3, marks=pytest.mark.slow), 10, 100])
 @pytest.mark.parametrize("fields", SPECS)
 def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
     assert_accurate(fields, depth)
