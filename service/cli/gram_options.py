@@ -1,4 +1,4 @@
-"""Options that commands over a stored Gram matrix share."""
+"""Options that commands which make a Gram matrix, or work on a stored one, share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 MatrixArgument = Annotated[str, typer.Argument(help="The Gram matrix: mx-..., or the job's id.")]
+OutputOption = Annotated[
+    list[str] | None, typer.Option(help="ntk or nngp; give it twice for both.")
+]
+DTypeOption = Annotated[str | None, typer.Option(help="float32 or float64.")]
 ArrayOption = Annotated[str | None, typer.Option(help="ntk (default) or nngp.")]
 RidgeAbsoluteOption = Annotated[
     bool, typer.Option("--ridge-absolute", help="--ridge is the number added itself.")

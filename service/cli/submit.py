@@ -20,7 +20,9 @@ from service.cli.connection import (
 from service.cli.gram_options import (
     ArrayOption,
     CrossOption,
+    DTypeOption,
     MatrixArgument,
+    OutputOption,
     RidgeAbsoluteOption,
     TargetsOption,
 )
@@ -80,10 +82,8 @@ def gram(
     kernel: Annotated[
         str | None, typer.Option(help="Any network: a JSON file or JSON text, see /v1/kernels.")
     ] = None,
-    output: Annotated[
-        list[str] | None, typer.Option(help="ntk or nngp; give it twice for both.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
+    output: OutputOption = None,
+    dtype: DTypeOption = None,
     tile_rows: Annotated[int | None, typer.Option(help="Edge of a tile in rows.")] = None,
     watch: WatchOption = False,
     estimate: EstimateOption = False,
@@ -109,6 +109,39 @@ def gram(
             "outputs": output or None,
             "dtype": dtype,
             "tile_rows": tile_rows,
+        }
+        send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
+
+
+@app.command("pixel-gram")
+def pixel_gram(
+    x: Annotated[str, typer.Option(help="Images: a .npy/.npz file, or a data set (ds-...).")],
+    kernel: Annotated[
+        str, typer.Option(help="A network that ends with a conv: a JSON file or JSON text.")
+    ],
+    image: Annotated[int, typer.Option(help="Which image, from 0 on.")] = 0,
+    other: Annotated[
+        int | None, typer.Option(help="Image of the columns. Left out: the same, symmetric.")
+    ] = None,
+    output: OutputOption = None,
+    dtype: DTypeOption = None,
+    watch: WatchOption = False,
+    estimate: EstimateOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the kernel of all pixel pairs of an image, as a matrix. Example: gramian submit
+    pixel-gram --x images.npy --kernel network.json --watch"""
+    network = kernel_from_flags(kernel, None)
+    with connected(url) as client:
+        task = {
+            "type": "pixel_gram",
+            "kernel": network,
+            "x": dataset_id(client, x),
+            "image": image,
+            "other": other,
+            "outputs": output or None,
+            "dtype": dtype,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 

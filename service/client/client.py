@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -299,6 +300,28 @@ class Client(People, Tasks):
         finally:
             temporary.unlink(missing_ok=True)
         return target
+
+    def pixel_tensor(self, matrix_id: str, *, array: str | None = None) -> NDArray[np.floating]:
+        """The result of `pixel_gram` as (P, Q, P, Q), in memory.
+
+        `array`: ntk or nngp, where there are both. Raises ApiError, also for other matrices.
+        """
+        import numpy as np
+
+        shape = self.matrix(matrix_id).document["provenance"].get("pixel_shape")
+        if shape is None:
+            raise ApiError(
+                422,
+                {
+                    "kind": "invalid-request",
+                    "detail": f"The rows of {matrix_id} are not pixels.",
+                    "advice": "Name a matrix that a pixel_gram job has made.",
+                },
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.fetch(matrix_id, Path(folder) / "pixels.npy", array=array)
+            values: NDArray[np.floating] = np.load(path)
+        return values.reshape(*shape, *shape)
 
     def _follow(self, job_id: str, after: int, deadline: float | None) -> Iterator[Event | None]:
         return follow(

@@ -30,6 +30,22 @@ class Tasks:
         task = {"type": "gram", "kernel": spec, "x1": x1, "x2": x2, **options}
         return self.submit(task)
 
+    def pixel_gram(
+        self,
+        kernel: Mapping[str, Any],
+        x: str,
+        image: int = 0,
+        other: int | None = None,
+        **options: Any,
+    ) -> Job:
+        """Kernel of all pixel pairs of one image of data set `x` (of `image` against `other`).
+
+        `kernel` ends with a conv. The (P, Q, P, Q) tensor is stored as the matrix of P Q by P Q
+        pixels, which solves take; `pixel_tensor` reads it as a tensor. `options`: outputs, dtype.
+        """
+        task = {"type": "pixel_gram", "kernel": dict(kernel), "x": x, "image": image}
+        return self.submit({**task, "other": other, **options})
+
     def solve(self, matrix: str, **options: Any) -> Job:
         """Kernel ridge regression over a stored Gram matrix.
 

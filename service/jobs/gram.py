@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
 from service.jobs.inputs import dataset
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
-from service.jobs.tile_progress import TileProgress
+from service.jobs.tile_runs import run_tiles, stored_manifest
 from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_TEST_SET, DatasetId
 from service.schemas.tasks import Asked
-from storage import matrices
 from storage.catalog import JobRecord
 from storage.datasets import DatasetInfo
-from storage.digest import array_digest
-from storage.errors import NotFoundError
 from storage.format import MatrixManifest
-from workers.driver import DriverSettings, run_gram
-from workers.errors import ClusterUnavailableError
 from workers.estimate import Estimate, estimate_gram, rate_key, seconds_per_pair_model
 from workers.gram import TileLimits, gram_dtype, plan_gram, request_digest
 from workers.kernels.registry import preset_entry
 from workers.kernels.spec import KernelSpec, parse_kernel
 from workers.memory import WORKER_BASE_BYTES
-from workers.plan import TilePlan
-from workers.tiles import GramTask as TileTask
-from workers.tiles import TileResult
 
 Output = Literal["nngp", "ntk"]
 DTypeName = Literal["float32", "float64"]
@@ -132,65 +120,15 @@ class GramJobs:
         request = manifest.provenance["request"]
         spec = parse_kernel(request["kernel"])
         x1 = dataset(context.catalog, request["x1"])
-        x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
-        estimate = _estimate(context, spec, x1, manifest)
-        progress = TileProgress(context.catalog, reporter, manifest, _stored(context, manifest))
-        reporter.report(progress.snapshot(), force=True)
-        client = context.compute.client()
-
-        def on_results(results: list[TileResult]) -> None:
-            context.shares.charge(job.owner, sum(result.seconds for result in results))
-            context.metrics.count_tiles(results)
-            progress.on_results(results)
-
-        def interrupted() -> bool:
-            return should_stop() or client.status == "closed"
-
-        outcome = run_gram(
-            client,
-            TileTask(
-                store_url=context.blobs.url,
-                manifest=manifest,
-                kernel=spec.canonical(),
-                x1=x1,
-                x2=x2,
-                panel_cache_bytes=context.settings.panel_cache_bytes,
-                run=secrets.token_hex(8),
-                job=job.id,
-            ),
-            stored=progress.stored,
-            on_results=on_results,
-            should_stop=interrupted,
-            priority=lambda: context.shares.priority(job.owner),
-            seconds_per_tile=estimate.seconds_per_tile,
-            settings=DriverSettings(
-                batch_seconds=context.settings.batch_seconds,
-                window_per_worker=context.settings.window_per_worker,
-            ),
+        return run_tiles(
+            context,
+            job,
+            manifest,
+            reporter,
+            should_stop,
+            seconds_per_tile=_estimate(context, spec, x1, manifest).seconds_per_tile,
+            rate_key=rate_key(spec, x1, manifest),
         )
-        progress.record_rate(rate_key(spec, x1, manifest))
-        if outcome.stopped:
-            reporter.flush()
-            if not should_stop():
-                raise ClusterUnavailableError(
-                    "The scheduler stayed away, so the connection was given up.",
-                    advice="The job goes on when a scheduler answers again.",
-                )
-            return None
-        reporter.report(progress.snapshot(phase="sealing"), force=True)
-        digest = seal(context, manifest)
-        reporter.report(progress.snapshot(phase="done"), force=True)
-        totals = context.catalog.tile_summary(manifest.id)
-        return {
-            "digest": digest,
-            "tiles": progress.total,
-            "computed_tiles": outcome.computed_tiles,
-            "stored_bytes": totals.stored_bytes,
-            "minimum": totals.minimum,
-            "maximum": totals.maximum,
-            "tile_seconds": outcome.tile_seconds,
-            "wall_seconds": outcome.wall_seconds,
-        }
 
 
 def cross_tiling(
@@ -218,37 +156,6 @@ def cross_tiling(
     )
     manifest = _manifest(context, request, spec, x1, x2)
     return manifest, _estimate(context, spec, x1, manifest)
-
-
-def stored_manifest(context: JobContext, matrix_id: str) -> MatrixManifest | None:
-    """The manifest under which a matrix was begun, or None.
-
-    The store is asked too: with a new catalog over an old store, what is there is used again.
-    """
-    with suppress(NotFoundError):
-        return MatrixManifest.from_json(context.catalog.get_matrix(matrix_id).manifest)
-    with suppress(NotFoundError):
-        return matrices.load_manifest(context.blobs, matrix_id)
-    return None
-
-
-def seal(context: JobContext, manifest: MatrixManifest) -> str:
-    """Digest the recorded tiles, publish the matrix, and note it in the catalog.
-
-    Every step may be repeated, so a crash between two of them is repaired by running it again.
-    """
-    catalog = context.catalog
-    digests = {
-        layout.name: array_digest(
-            layout,
-            (((t.i, t.j), t.digest) for t in catalog.tiles(manifest.id, layout.name)),
-            manifest.block_rows,
-        )
-        for layout in manifest.arrays
-    }
-    digest = matrices.seal(context.blobs, manifest, digests, {})
-    catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
-    return digest
 
 
 def _manifest(
@@ -322,19 +229,3 @@ def _estimate(
         worker_base_bytes=WORKER_BASE_BYTES,
         measured_seconds_per_pair=context.catalog.rate(rate_key(spec, x1, manifest)),
     )
-
-
-def _stored(context: JobContext, manifest: MatrixManifest) -> NDArray[np.bool_]:
-    """Grid of tiles that have a record and a chunk of the right size in every array.
-
-    A record without its chunk (a folder restored from an older backup, a deleted file) is not
-    believed; a chunk without a record is found by the worker, which checks it and reports it.
-    """
-    stored = np.ones(TilePlan.of(manifest).grid, dtype=np.bool_)
-    for layout in manifest.arrays:
-        recorded = np.zeros_like(stored)
-        present = matrices.stored_coords(context.blobs, manifest, layout.name)
-        for tile in context.catalog.tiles(manifest.id, layout.name):
-            recorded[tile.i, tile.j] = (tile.i, tile.j) in present
-        stored &= recorded
-    return stored

@@ -55,6 +55,11 @@ def rows_dataset(manifest: MatrixManifest) -> str:
             f"Matrix {manifest.id} is a {manifest.kind}, not a Gram matrix.",
             advice="Name a matrix that a gram job has made.",
         )
+    if manifest.provenance["request"].get("task") == "pixel_gram":
+        raise InvalidSolveError(
+            f"The rows of matrix {manifest.id} are pixels, which have no targets of their own.",
+            advice="Name a data set with one target per row in `targets`.",
+        )
     return str(manifest.provenance["request"]["x1"])
 
 

@@ -13,6 +13,7 @@ from service.jobs.dynamics import DYNAMICS, DynamicsTask
 from service.jobs.gram import GramJobs, GramTask
 from service.jobs.label_kernel import LABEL_KERNEL, LabelKernelTask
 from service.jobs.likelihood import LIKELIHOOD, LikelihoodTask
+from service.jobs.pixel_gram import PixelGramJobs, PixelGramTask
 from service.jobs.plans import TaskType
 from service.jobs.posterior import POSTERIOR, PosteriorTask
 from service.jobs.predict import PREDICT, PredictTask
@@ -25,6 +26,7 @@ from service.schemas.tasks import Asked
 
 TASK_TYPES: tuple[TaskType, ...] = (
     GramJobs(),
+    PixelGramJobs(),
     SOLVE,
     RIDGE,
     CLASSIFY,
@@ -41,6 +43,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
 
 Task = Annotated[
     GramTask
+    | PixelGramTask
     | SolveTask
     | RidgeTask
     | ClassifyTask

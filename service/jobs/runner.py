@@ -21,9 +21,9 @@ from typing import Any
 from service.errors import json_safe
 from service.events import EventBus
 from service.jobs.context import JobContext
-from service.jobs.gram import stored_manifest
 from service.jobs.plans import JobKind
 from service.jobs.progress import Reporter
+from service.jobs.tile_runs import stored_manifest
 from storage import matrices
 from storage.catalog import JobEvent, JobRecord, JobState, Target, wanted_event
 from storage.errors import ConflictError, GramianError

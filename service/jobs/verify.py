@@ -12,11 +12,10 @@ from pydantic import Field
 
 from service.errors import InvalidRequestError
 from service.jobs.context import JobContext
-from service.jobs.gram import seal
-from service.jobs.inputs import dataset
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.results import DenseCost
+from service.jobs.tile_runs import TILED_TASKS, driver_settings, seal, tile_task
 from service.schemas.common import EXAMPLE_MATRIX, MatrixId
 from service.schemas.tasks import Asked
 from storage import matrices
@@ -24,13 +23,11 @@ from storage.catalog import JobRecord
 from storage.errors import GramianError, NotReadyError
 from storage.format import MatrixManifest
 from storage.verify import ChunkName
-from workers.driver import DriverSettings, run_gram
+from workers.driver import run_gram
 from workers.gram import request_digest
-from workers.kernels.spec import parse_kernel
 from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Call, run_in_one_worker
 from workers.plan import Tile, TilePlan
-from workers.tiles import GramTask as TileTask
 from workers.verification import verify_stored
 
 # Chunk digests travel to the worker in one message: 32 bytes each and as much again for the name.
@@ -77,9 +74,10 @@ class VerifyJobs:
         manifest = _sealed_manifest(context, request.matrix)
         # A derived Gram matrix (label-kernel) is a Gram, too, but no tile of it has a record.
         made_by = manifest.provenance.get("request", {}).get("task", manifest.kind)
-        if request.repair and made_by != "gram":
+        if request.repair and made_by not in TILED_TASKS:
             raise InvalidRequestError(
-                f"{manifest.id} was made by {made_by}: only tiles of gram jobs are repaired.",
+                f"{manifest.id} was made by {made_by}: only tiles of {' and '.join(TILED_TASKS)}"
+                " jobs are repaired.",
                 advice="Delete it and submit the request in its provenance again.",
             )
         chunk_bytes = max(int(np.prod(a.chunk_shape)) * a.itemsize for a in manifest.arrays)
@@ -185,33 +183,22 @@ def _recompute(
     should_stop: Callable[[], bool],
 ) -> bool:
     """Compute tiles again; False if told to stop. Raises what a Gram job raises."""
-    request = manifest.provenance["request"]
     plan = TilePlan.of(manifest)
     stored = np.ones(plan.grid, dtype=np.bool_)
     if plan.symmetric:
         stored = np.triu(stored)  # tiles below the diagonal are nobody's
     for tile in tiles:
         stored[tile] = False
+    repair = {(name, (i, j)): d for (name, (i, j)), d in recorded.items() if (i, j) in tiles}
+    task, compute = tile_task(context, job, manifest, repair=repair)
     outcome = run_gram(
         context.compute.client(),
-        TileTask(
-            store_url=context.blobs.url,
-            manifest=manifest,
-            kernel=parse_kernel(request["kernel"]).canonical(),
-            x1=dataset(context.catalog, request["x1"]),
-            x2=None if request["x2"] is None else dataset(context.catalog, request["x2"]),
-            panel_cache_bytes=context.settings.panel_cache_bytes,
-            run=secrets.token_hex(8),
-            job=job.id,
-            repair={(name, (i, j)): d for (name, (i, j)), d in recorded.items() if (i, j) in tiles},
-        ),
+        task,
         stored=stored,
         on_results=context.metrics.count_tiles,
         should_stop=should_stop,
         seconds_per_tile=context.settings.max_tile_seconds,
-        settings=DriverSettings(
-            batch_seconds=context.settings.batch_seconds,
-            window_per_worker=context.settings.window_per_worker,
-        ),
+        settings=driver_settings(context),
+        compute=compute,
     )
     return not outcome.stopped

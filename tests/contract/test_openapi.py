@@ -18,6 +18,7 @@ from service.jobs.registry import task_examples
 from service.schemas.common import (
     EXAMPLE_CROSS,
     EXAMPLE_DATASET,
+    EXAMPLE_IMAGES,
     EXAMPLE_MATRIX,
     EXAMPLE_SOLUTION,
     EXAMPLE_TEST_GRAM,
@@ -165,6 +166,7 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     return {
         EXAMPLE_DATASET: train,
         EXAMPLE_TEST_SET: test,
+        EXAMPLE_IMAGES: upload(rng.random((2, 6, 5, 3)).astype(np.float32)),
         EXAMPLE_MATRIX: gram,
         EXAMPLE_SOLUTION: put_sealed_solution(server, solve, (600, 3)),
         EXAMPLE_CROSS: put_sealed_gram(

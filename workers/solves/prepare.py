@@ -146,6 +146,8 @@ def cross_tiles(blobs: BlobStore, matrix_id: str, array: str, train: StoredTiles
     # Another kernel or training set would give numbers that look like predictions and are not.
     same = {"kernel": (mine.get("kernel"), theirs.get("kernel"))}
     same["training set"] = (mine.get("x1"), theirs.get("x2") or theirs.get("x1"))
+    # Of pixel pairs the columns belong to the second image.
+    same["image"] = (mine.get("images", [None])[0], theirs.get("images", [None])[-1])
     for what, (ours, its) in same.items():
         if ours is not None and its is not None and ours != its:
             raise InvalidSolveError(

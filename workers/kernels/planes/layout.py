@@ -94,10 +94,18 @@ class Group:
     geometry: Geometry
     layers: Layers
     window: tuple[int, int] | None
-    lags: NDArray[np.int64]  # of all planes; see `lags`
-    half_lags: NDArray[np.int64]  # of an image with itself
     plane_dtype: np.dtype[Any]  # of the NNGP plane and the deviations
     low_dtype: np.dtype[Any]  # of everything else
+
+    @functools.cached_property
+    def lags(self) -> NDArray[np.int64]:
+        """Of all planes; see `lags`."""
+        return lags(self.geometry, half=False)
+
+    @functools.cached_property
+    def half_lags(self) -> NDArray[np.int64]:
+        """Of an image with itself."""
+        return lags(self.geometry, half=True)
 
     @property
     def precise(self) -> int | None:
@@ -224,8 +232,6 @@ def _group(
             np.asarray(bend * np.array(r), low_dtype),
         ),
         window,
-        lags(geometry, half=False),
-        lags(geometry, half=True),
         *dtypes,
     )
 

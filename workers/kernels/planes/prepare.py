@@ -63,7 +63,7 @@ def prepare_compiled(
     sides: list[Side] = []
     tensors = [no_tensors(plan.groups[0])] * len(images)
     for group, reach in zip(plan.groups, reaches, strict=True):
-        side = _side(group, channels, _layer_variances(group, variance))
+        side = make_side(group, channels, layer_variances(group, variance))
         sides.append(side)
         channels = np.zeros((len(images), 0, 0))
         if group.window is not None:
@@ -86,13 +86,14 @@ def _reaches(plan: Plan) -> list[tuple[int, int]]:
     return reaches[::-1]
 
 
-def _layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variances (n, layers, P, Q) of the pre-activations, in the units of layout.py."""
+def layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variances (n, layers, P, Q) of the pre-activations, in the units of layout.py, from those
+    of the pixels (n, P, Q). Images may have more rows than the planes of `group`."""
     found = []
     q = variance.astype(np.float64)
     layers = group.layers
     mode = "wrap" if group.geometry.torus else "constant"
-    rows, columns = group.geometry.rows, group.geometry.columns
+    rows, columns = variance.shape[1:]
     for (up, side), (bias, rescale, _, _) in zip(
         layers.filters.astype(int), layers.numbers, strict=True
     ):
@@ -104,7 +105,7 @@ def _layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.
     return np.stack(found, axis=1)
 
 
-def _side(group: Group, channels: NDArray[Any], variances: NDArray[np.float64]) -> Side:
+def make_side(group: Group, channels: NDArray[Any], variances: NDArray[np.float64]) -> Side:
     """`channels` are empty behind a pool; they then take the group's dtype, for one signature."""
     deviation = group.spread(np.sqrt(variances))
     inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)

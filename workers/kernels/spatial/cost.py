@@ -116,6 +116,15 @@ def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) 
     )
 
 
+def pixel_flops(layers: tuple[Any, ...], grid: Shape) -> tuple[float, int]:
+    """Operations on all pixel pairs of one pair of samples, and the pairs of the largest layer
+    that is held (the input's own tensor is never made: inputs.tensor_inputs)."""
+    flops, widest, _ = _flops(layers, grid, 2)
+    if layers and isinstance(layers[0], Conv):
+        widest = _flops(layers[1:], after_layer(layers[0], grid), 2)[1]
+    return flops, widest
+
+
 def _flops(
     layers: tuple[Any, ...], shape: Shape | None, power: int
 ) -> tuple[float, int, Shape | None]:
