@@ -6,7 +6,7 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from service.cli import access, jobs, keys, solve, submit, upkeep
+from service.cli import access, jobs, keys, solve, submit, transfer, upkeep
 from service.cli.analyze import analyze
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
@@ -35,6 +35,8 @@ def build() -> typer.Typer:
     app.command()(keys.whoami)
     app.command()(upkeep.verify)
     app.command()(upkeep.gc)
+    app.command("export")(transfer.export_matrix)
+    app.command("import")(transfer.import_matrix)
     app.command()(doctor)
     app.command()(demo)
     app.command()(paper)
