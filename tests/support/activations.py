@@ -18,12 +18,39 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "polynomial": {"coefficients": [0.0, 1.0, -0.5, 0.25]},
     "hermite": {"degree": 4},
     "rectified_power": {"power": 3},
+    "elu": {"alpha": 0.7},
+    "combination": {
+        "terms": [
+            {"part": "tanh", "coefficient": 1.5},
+            {"part": "elu", "coefficient": -0.5},
+            {"part": "constant", "coefficient": 0.2},
+        ]
+    },
 }
 """Fields besides `fn`; those not named here have their defaults."""
 
-NAMES: tuple[str, ...] = tuple(
+REGISTERED: tuple[str, ...] = tuple(
     model.model_json_schema()["properties"]["fn"]["const"] for model in ACTIVATIONS
 )
+
+TABULATED = {
+    "tanh",
+    "elu",
+    "selu",
+    "sigmoid",
+    "softplus",
+    "silu",
+    "mish",
+    "gelu_tanh",
+    "combination",
+}
+"""Those without closed form: one implementation, seconds to tabulate and to compile. Of them,
+NAMES holds one with a kink; unit/workers/kernels/duals/test_tabulated.py tests the others."""
+
+NAMES: tuple[str, ...] = tuple(
+    name for name in REGISTERED if name not in TABULATED or name == "elu"
+)
+"""For tests that compile every activation."""
 
 
 def activation_fields(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.kernels.duals.base import Correlation, Dual
+from workers.kernels.duals.tabulated import TabulatedDual
 
 Floats = NDArray[np.float64]
 
@@ -34,14 +35,23 @@ def _compiled(dual: Dual) -> Any:
     return jax.jit(run)
 
 
+SHAPE = (8, 12)
+"""Pairs of tabulated duals are padded to it: each, slow to compile, is compiled once."""
+
+
 def pair_values(dual: Dual, s1: Floats, s2: Floats, rho: Floats, w: Floats | None = None) -> Values:
     """Pair map at deviations s1 (n1,), s2 (n2,) and correlations rho (n1, n2)."""
     w = 1 - np.abs(rho) if w is None else w
+    rows, columns = rho.shape
+    padded = isinstance(dual, TabulatedDual)
+    down, across = (
+        (0, max(0, size - n) * padded) for size, n in zip(SHAPE, rho.shape, strict=True)
+    )
+    roots, signed = (np.pad(x, (down, across), mode="edge") for x in (np.sqrt(w), rho))
+    sides = np.pad(s1, down, mode="edge"), np.pad(s2, across, mode="edge")
     with jax.enable_x64(True):
-        out = _compiled(dual)(
-            jnp.asarray(np.sqrt(w)), jnp.asarray(rho), jnp.asarray(s1), jnp.asarray(s2)
-        )
-        return Values(*(np.asarray(x) for x in out))
+        out = _compiled(dual)(*(jnp.asarray(x) for x in (roots, signed, *sides)))
+        return Values(*(np.asarray(x)[:rows, :columns] for x in out))
 
 
 def deviations(dual: Dual, s: Floats) -> Floats:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from workers.kernels.errors import InvalidInputsError, KernelRangeError, NoFixedPointError
+from workers.kernels.errors import InvalidInputsError, NoFixedPointError
 from workers.kernels.input_ops import embed, split_ops
 from workers.kernels.inputs import Panel, close_limit, correlate, prepare_panel, repair
 from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.program import build_program, float32_pairs
+from workers.kernels.ranges import range_error
 from workers.kernels.recursion import BlockResult, FixedPointReport, evaluate_pairs, mirror
 from workers.kernels.spec import KernelSpec
 
@@ -238,11 +239,7 @@ class CompiledKernel:
             _check_fixed_point(Convergence.of(result.fixed_point))
         largest = float(result.largest)
         if not largest <= np.finfo(dtype).max:
-            raise KernelRangeError(
-                f"The kernel of these rows reaches {largest:.3g}, which {dtype.name} cannot hold.",
-                advice="Use smaller w_std or b_std, fewer layers, normalised inputs, or float64.",
-                largest=repr(largest),
-            )
+            raise range_error(self.spec.activations, largest, dtype, "rows")
         return {name: np.asarray(value) for name, value in values.items()}
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workers.kernels.duals.tabulated import covered_deviation
 from workers.kernels.program import (
     AffineNumbers,
     EquilibriumForm,
@@ -132,7 +133,7 @@ class _Walker:
         self, form: LayerForm, numbers: AffineNumbers, state: RowState
     ) -> tuple[RowState, LayerRows]:
         s, dual = state.deviation, form.dual
-        parts = [numbers.w_std * dual.deviation(s)]
+        parts = [numbers.w_std * covered_deviation(dual, s)]
         scales: list[Any] = [numbers.weight_scale + dual.variance_derivative(s) * state.ntk]
         if form.biased:
             parts.append(numbers.b_std * _ones(s))

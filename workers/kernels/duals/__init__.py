@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from workers.kernels.duals.base import ActivationModel
+from workers.kernels.duals.combination import Combination
+from workers.kernels.duals.elu import Elu, Selu
 from workers.kernels.duals.erf import Erf
 from workers.kernels.duals.exponential import Exp, Gaussian
 from workers.kernels.duals.gelu import Gelu
@@ -14,6 +16,8 @@ from workers.kernels.duals.polynomial import Hermite, Polynomial
 from workers.kernels.duals.powers import RectifiedPower, Sign, Step
 from workers.kernels.duals.relu_like import Abs, LeakyRelu, Linear, Relu, ReluLike
 from workers.kernels.duals.sigmoid_like import SigmoidLike
+from workers.kernels.duals.sigmoidal import Sigmoid, Tanh
+from workers.kernels.duals.smooth_rectifiers import GeluTanh, Mish, Silu, Softplus
 from workers.kernels.duals.trigonometric import Cos, Rbf, Sin
 
 Activation = Annotated[
@@ -25,6 +29,14 @@ Activation = Annotated[
     | Erf
     | SigmoidLike
     | Gelu
+    | Elu
+    | Selu
+    | Tanh
+    | Sigmoid
+    | Softplus
+    | Silu
+    | Mish
+    | GeluTanh
     | Sin
     | Cos
     | Rbf
@@ -34,7 +46,8 @@ Activation = Annotated[
     | Hermite
     | RectifiedPower
     | Sign
-    | Step,
+    | Step
+    | Combination,
     Field(discriminator="fn"),
 ]
 
@@ -47,6 +60,14 @@ ACTIVATIONS: tuple[type[ActivationModel], ...] = (
     Erf,
     SigmoidLike,
     Gelu,
+    Elu,
+    Selu,
+    Tanh,
+    Sigmoid,
+    Softplus,
+    Silu,
+    Mish,
+    GeluTanh,
     Sin,
     Cos,
     Rbf,
@@ -57,6 +78,7 @@ ACTIVATIONS: tuple[type[ActivationModel], ...] = (
     RectifiedPower,
     Sign,
     Step,
+    Combination,
 )
 """The members of `Activation`, in the order of the catalogue."""
 

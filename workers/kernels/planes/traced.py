@@ -24,6 +24,7 @@ import numpy as np
 
 from workers.kernels.duals.base import Correlation
 from workers.kernels.planes.network import Activation, Convolution
+from workers.kernels.ranges import check_covered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +192,7 @@ def _deviations(
     for layer in group.layers:
         s = np.sqrt(np.asarray(_affine(group, layer.convolution, group.embed(q), 1.0)))
         s = group.extract(s)
+        check_covered(layer.dual, s)
         e = np.asarray(layer.dual.deviation(jnp.asarray(s)))
         found.append(group.embed(s))
         activated.append(group.embed(e))

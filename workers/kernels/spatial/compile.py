@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from workers.kernels.errors import InvalidInputsError, KernelRangeError
+from workers.kernels.errors import InvalidInputsError
 from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.planes import gram_block, prepare
+from workers.kernels.ranges import range_error
 from workers.kernels.spatial.core import core_precision, normalized_images
 from workers.kernels.spatial.geometry import sample_grid
 from workers.kernels.spatial.programs import Program, single_precision
@@ -135,7 +136,7 @@ class SpatialKernel:
                 program.parts.core, x1.samples, x2.samples, symmetric, core_precision(x1.dtype)
             )
             for name in outputs:
-                _check_range(both[name], dtype)
+                _check_range(self.spec, both[name], dtype)
             return {name: both[name].astype(dtype) for name in outputs}
         result = {name: np.empty((x1.rows, x2.rows), dtype) for name in outputs}
         with jax.enable_x64(True):
@@ -146,7 +147,7 @@ class SpatialKernel:
                 )
                 for name in outputs:
                     values = np.asarray(row[OUTPUTS.index(name)])[start : x2.rows]
-                    _check_range(values, dtype)
+                    _check_range(self.spec, values, dtype)
                     result[name][i, start:] = values
                     if symmetric:
                         result[name][start:, i] = result[name][i, start:]
@@ -166,14 +167,10 @@ class SpatialKernel:
         ]
 
 
-def _check_range(values: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
+def _check_range(spec: KernelSpec, values: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
     largest = float(np.max(np.abs(values)))
     if not largest <= np.finfo(dtype).max:
-        raise KernelRangeError(
-            f"The kernel of these samples reaches {largest:.3g}, which {dtype.name} cannot hold.",
-            advice="Use smaller w_std or b_std, fewer layers, normalised inputs, or float64.",
-            largest=repr(largest),
-        )
+        raise range_error(spec.activations, largest, dtype, "samples")
 
 
 def _checked_samples(x: NDArray[Any], name: str) -> NDArray[Any]:

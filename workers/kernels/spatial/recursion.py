@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workers.kernels.duals.base import ActivationModel, Correlation
 from workers.kernels.duals.relu_like import ReluLikeDual
+from workers.kernels.duals.tabulated import covered_deviation
 from workers.kernels.layers import Dense, Residual
 from workers.kernels.spatial.arrays import diagonal
 from workers.kernels.spatial.layers import AvgPool, Conv, Flatten, GlobalAvgPool, PoolModel
@@ -130,7 +131,7 @@ def make_side(dual: Dual, deviation: jax.Array, pair_dtype: Any) -> Side:
     inverse = jnp.where(live, 1 / jnp.where(live, deviation, 1), 0)
     if isinstance(dual, ReluLikeDual):
         return Side(deviation, inverse, dual.gain, dual.gain)
-    after = dual.deviation(deviation)
+    after = covered_deviation(dual, deviation)
     return Side(deviation, inverse, after, (after * inverse).astype(pair_dtype))
 
 

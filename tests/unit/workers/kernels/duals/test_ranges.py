@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.activations import NAMES, dual_of
+from support.activations import NAMES, TABULATED, dual_of
 from support.duals import deviations, pair_values, variance_derivatives
 
 OVERFLOWING = {"exp", "polynomial", "hermite", "rectified_power"}
@@ -27,7 +27,7 @@ def test_small_variances_stay_finite(name: str, s: tuple[float, float]) -> None:
         assert np.isfinite(variance_derivatives(dual, s1)).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - OVERFLOWING))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - OVERFLOWING - TABULATED))
 @pytest.mark.parametrize("s", [1e3, 1e9, 1e150])
 def test_large_variances_stay_finite(name: str, s: float) -> None:
     dual = dual_of(name)
