@@ -165,6 +165,7 @@ def made(server: LiveServer, upload: Upload) -> dict[str, str]:
         "real": upload(X + 2, RNG.standard_normal(20)),
         "long": upload(RNG.standard_normal((30, 5)), np.arange(30) % 3),
         "wide": upload(RNG.standard_normal((20, 6)).astype(np.float32)),
+        "pictures": upload(RNG.standard_normal((4, 6, 5, 3)).astype(np.float32)),
         "images": upload(RNG.standard_normal((20, 5, 1)).astype(np.float32)),
         "gram": put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id,
         "rectangle": put_sealed_gram(
@@ -185,8 +186,83 @@ def solve(**changes: Any) -> dict[str, Any]:
 
 
 DENSE, RELU = {"op": "dense"}, {"op": "activation", "fn": "relu"}
+CONV, GAP = {"op": "conv", "filter": [3, 3]}, {"op": "global_avg_pool"}
+IMAGES = {"op": "conv_equilibrium", "filter": [3, 3], "w_var": 0.5, "u_var": 0.5}
+
+
+def pixels(*layers: Any, x1: str = "pictures") -> dict[str, Any]:
+    """A Gram of images of 6 x 5 x 3 pixels."""
+    return gram(kernel={"layers": list(layers)}, x1=x1)
+
+
+BAD_CONVOLUTIONS: dict[str, tuple[Any, int, str]] = {
+    "conv without a filter": (pixels({"op": "conv"}, GAP, DENSE), 422, "invalid-kernel"),
+    "empty filter": (pixels({"op": "conv", "filter": []}, GAP, DENSE), 422, "invalid-kernel"),
+    "filter of no pixels": (pixels({**CONV, "filter": [0, 3]}, GAP, DENSE), 422, "invalid-kernel"),
+    "filter as text": (pixels({**CONV, "filter": "3x3"}, GAP, DENSE), 422, "invalid-kernel"),
+    "filter of three axes": (
+        pixels({**CONV, "filter": [3, 3, 3]}, GAP, DENSE),
+        422,
+        "invalid-kernel",
+    ),
+    "huge filter": (pixels({**CONV, "filter": [10**9, 3]}, GAP, DENSE), 422, "invalid-kernel"),
+    "unknown padding": (pixels({**CONV, "padding": "MIRROR"}, GAP, DENSE), 422, "invalid-kernel"),
+    "strides of one axis": (pixels({**CONV, "strides": [2]}, GAP, DENSE), 422, "invalid-kernel"),
+    "conv without readout": (pixels(CONV, RELU), 422, "invalid-kernel"),
+    "kernel of pixels": (pixels(CONV, RELU, CONV), 422, "invalid-kernel"),
+    "dense on pixels": (pixels(CONV, RELU, DENSE), 422, "invalid-kernel"),
+    "conv after flatten": (
+        pixels(CONV, {"op": "flatten"}, CONV, GAP, DENSE),
+        422,
+        "invalid-kernel",
+    ),
+    "conv in the standard parametrisation": (
+        gram(
+            kernel={"layers": [CONV, RELU, GAP, DENSE], "parameterization": "standard"},
+            x1="pictures",
+        ),
+        422,
+        "invalid-kernel",
+    ),
+    "conv and an injection": (
+        pixels(CONV, {"op": "input_injection"}, GAP, DENSE),
+        422,
+        "invalid-kernel",
+    ),
+    "conv of rows": (pixels(CONV, RELU, GAP, DENSE, x1="train"), 422, "invalid-inputs"),
+    "conv of sequences": (pixels(CONV, RELU, GAP, DENSE, x1="images"), 422, "invalid-inputs"),
+    "pool that does not divide": (
+        pixels(CONV, RELU, {"op": "avg_pool", "window": [2, 2]}, GAP, DENSE),
+        422,
+        "invalid-inputs",
+    ),
+    "VALID filter larger than the image": (
+        pixels({"op": "conv", "filter": [3, 7], "padding": "VALID"}, GAP, DENSE),
+        422,
+        "invalid-inputs",
+    ),
+    "preset on rows": (gram(kernel="myrtle5"), 422, "invalid-inputs"),
+    "depth zero of a cntk": (
+        gram(kernel={"preset": "cntk", "depth": 0}, x1="pictures"),
+        422,
+        "invalid-kernel",
+    ),
+    "equilibrium of images that expands": (
+        gram(kernel={"preset": "cdeq", "w_var": 1.0}, x1="pictures"),
+        422,
+        "invalid-kernel",
+    ),
+    "equilibrium of images with an even filter": (
+        pixels({**IMAGES, "filter": [2, 3]}),
+        422,
+        "invalid-kernel",
+    ),
+    "equilibrium of images and a layer": (pixels(IMAGES, DENSE), 422, "invalid-kernel"),
+    "equilibrium of rows": (gram(kernel="cdeq"), 422, "invalid-inputs"),
+}
 
 BAD_TASKS: dict[str, tuple[Any, int, str]] = {
+    **BAD_CONVOLUTIONS,
     "no task type": ({"x1": "train"}, 422, "invalid-request"),
     "unknown task type": ({"type": "teapot"}, 422, "invalid-request"),
     "unknown field": (gram(colour="red"), 422, "invalid-request"),

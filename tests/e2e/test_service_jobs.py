@@ -113,6 +113,22 @@ def test_a_convolutional_gram_of_images(bench: Bench) -> None:
     assert caught.value.status == 422
 
 
+@pytest.mark.parametrize(("readout", "representation"), [("trace", "diagonal"), ("gap", "planes")])
+def test_a_gram_of_a_convolutional_equilibrium_network(
+    bench: Bench, readout: str, representation: str
+) -> None:
+    """Several tiles on several workers, within 1e-6 of float64."""
+    client = bench.client
+    kernel = {"preset": "cdeq", "w_var": 0.8, "u_var": 0.2, "readout": readout}
+    images = np.random.default_rng(2).random((70, 6, 5, 3)).astype(np.float32)
+    data = client.upload(images, name="images").id
+    task = {"type": "gram", "kernel": kernel, "x1": data, "tile_rows": 64}
+    assert client.estimate(task)["estimate"]["representation"] == representation
+    matrix = finished(client, client.submit(task).id)
+    expected = compile_kernel(kernel)(images.astype(np.float64))["ntk"]
+    np.testing.assert_allclose(client.slice(matrix, array="ntk"), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("method", "options"),
     [

@@ -20,6 +20,7 @@ from workers.kernels.spatial.layers import (
     SPATIAL_OPS,
     AvgPool,
     Conv,
+    ConvEquilibrium,
     Flatten,
     GlobalAvgPool,
     SumPool,
@@ -158,6 +159,7 @@ Layer = Annotated[
     | SumPool
     | GlobalAvgPool
     | Flatten
+    | ConvEquilibrium
     | Activation,
     Field(discriminator="op"),
 ]
@@ -173,6 +175,7 @@ AnyLayer = (
     | SumPool
     | GlobalAvgPool
     | Flatten
+    | ConvEquilibrium
     | ActivationModel
 )
 """The members of `Layer`, for annotations."""

@@ -1,10 +1,12 @@
 """Fast cores of convolutional kernels: the recursion on planes of equal pixel offset."""
 
 from workers.kernels.planes.block import Core, gram_block, prepare
+from workers.kernels.planes.equilibrium import EquilibriumImages
 from workers.kernels.planes.network import (
     Activation,
     AveragePool,
     Convolution,
+    EquilibriumNetwork,
     Network,
     Precision,
     piecewise_linear,
@@ -19,6 +21,8 @@ __all__ = [
     "AveragePool",
     "Convolution",
     "Core",
+    "EquilibriumImages",
+    "EquilibriumNetwork",
     "Network",
     "Precision",
     "PreparedImages",

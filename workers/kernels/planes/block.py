@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workers.kernels.planes.equilibrium import (
+    EquilibriumImages,
+    equilibrium_pairs,
+    prepare_equilibrium,
+)
 from workers.kernels.planes.layout import Plan, make_plan, make_scratch
-from workers.kernels.planes.network import piecewise_linear
+from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
 from workers.kernels.planes.prepare import (
     PreparedImages,
     no_tensors,
@@ -23,16 +28,23 @@ if TYPE_CHECKING:
 
 Core = Literal["compiled", "traced"]
 Block = dict[str, "NDArray[np.float64]"]
+Prepared = PreparedImages | TracedImages | EquilibriumImages
 
 
 def prepare(
-    network: Network, images: NDArray[Any], precision: Precision, *, core: Core | None = None
-) -> PreparedImages | TracedImages:
+    network: Network | EquilibriumNetwork,
+    images: NDArray[Any],
+    precision: Precision,
+    *,
+    core: Core | None = None,
+) -> Prepared:
     """Images (n, P, Q, C), finite, as `gram_block` takes them; computed once per image.
 
     `core`: `compiled` (numba; piecewise linear activations), `traced` (JAX; any activation), or
-    None for the first that can run the network.
+    None for the first that can run the network. Equilibrium networks have the compiled one only.
     """
+    if isinstance(network, EquilibriumNetwork):
+        return prepare_equilibrium(network, images)
     chosen = core or ("compiled" if piecewise_linear(network) else "traced")
     if chosen == "compiled":
         return prepare_compiled(network, images, precision)
@@ -40,9 +52,9 @@ def prepare(
 
 
 def gram_block(
-    network: Network,
-    left: PreparedImages | TracedImages,
-    right: PreparedImages | TracedImages,
+    network: Network | EquilibriumNetwork,
+    left: Prepared,
+    right: Prepared,
     symmetric: bool,
     precision: Precision,
 ) -> Block:
@@ -50,10 +62,17 @@ def gram_block(
 
     `symmetric`: both sides are the same images; the result is then exactly symmetric and costs
     half. Both sides come from the same core and precision. The compiled core releases the GIL.
+
+    Raises NoFixedPointError where an equilibrium network has not converged.
     """
     rows, columns = np.triu_indices(len(left)) if symmetric else _all(len(left), len(right))
     same = (rows == columns) & symmetric
     pairs = np.stack([rows, columns, same], axis=1).astype(np.int64)
+    if isinstance(network, EquilibriumNetwork):
+        if not (isinstance(left, EquilibriumImages) and isinstance(right, EquilibriumImages)):
+            raise TypeError("the images were prepared for another kind of network")
+        values, _ = equilibrium_pairs(network, left, right, pairs, precision)
+        return _matrices(values, rows, columns, (len(left), len(right)), symmetric)
     if isinstance(left, TracedImages) and isinstance(right, TracedImages):
         means = traced_block(network, left, right, pairs)
     elif isinstance(left, PreparedImages) and isinstance(right, PreparedImages):
@@ -62,14 +81,26 @@ def gram_block(
     else:
         raise TypeError("the two sides were prepared for different cores")
     w2, b2 = network.readout_w_std**2, network.readout_b_std**2
-    nngp = np.empty((len(left), len(right)))
-    ntk = np.empty_like(nngp)
-    nngp[rows, columns] = w2 * means[:, 0] + b2
-    ntk[rows, columns] = w2 * (means[:, 0] + means[:, 1]) + b2
-    if symmetric:
-        nngp[columns, rows] = nngp[rows, columns]
-        ntk[columns, rows] = ntk[rows, columns]
-    return {"nngp": nngp, "ntk": ntk}
+    values = np.stack([w2 * means[:, 0] + b2, w2 * (means[:, 0] + means[:, 1]) + b2], axis=1)
+    return _matrices(values, rows, columns, (len(left), len(right)), symmetric)
+
+
+def _matrices(
+    values: NDArray[np.float64],
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    shape: tuple[int, int],
+    symmetric: bool,
+) -> Block:
+    """Values (m, 2) of pairs as two matrices."""
+    block = {}
+    for name, column in zip(("nngp", "ntk"), values.T, strict=True):
+        matrix = np.empty(shape)
+        matrix[rows, columns] = column
+        if symmetric:
+            matrix[columns, rows] = column
+        block[name] = matrix
+    return block
 
 
 def _all(n1: int, n2: int) -> tuple[NDArray[Any], NDArray[Any]]:

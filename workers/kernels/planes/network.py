@@ -115,3 +115,20 @@ def piecewise_linear(network: Network) -> bool:
         for stage in network.stages
         if isinstance(stage, Activation)
     )
+
+
+@dataclass(frozen=True)
+class EquilibriumNetwork:
+    """A convolutional equilibrium network with its readout (fixed_point.py).
+
+    Activation: ReLU with E[phi(z)^2] = 1. `filter` has odd sides; zero padding. `normalization`:
+    whether S divides after the convolution or before it. `readout`: the sum over equal pixels or
+    the mean over all pairs.
+    """
+
+    pixels: tuple[int, int]
+    filter: tuple[int, int]
+    w_var: float
+    u_var: float
+    normalization: Literal["post", "pre"] = "post"
+    readout: Literal["trace", "gap"] = "trace"

@@ -14,13 +14,14 @@ from workers.kernels.planes.network import (
     Activation,
     AveragePool,
     Convolution,
+    EquilibriumNetwork,
     Network,
     Precision,
     Stage,
     supports,
 )
 from workers.kernels.spatial.geometry import Shape, sides
-from workers.kernels.spatial.layers import AvgPool, Conv, GlobalAvgPool
+from workers.kernels.spatial.layers import AvgPool, Conv, ConvEquilibrium, GlobalAvgPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,12 +29,21 @@ if TYPE_CHECKING:
 
 def core_network(
     shape: Shape, trunk: tuple[Any, ...], readout: Any, head: tuple[Any, ...]
-) -> Network | None:
+) -> Network | EquilibriumNetwork | None:
     """The network as the compiled core takes it; None if it cannot run it.
 
     It runs stride-1 convolutions with two-slope activations, average pools between them, a global
-    average pool and one dense layer, all of it trained.
+    average pool and one dense layer, all of it trained; and convolutional equilibrium networks.
     """
+    if isinstance(readout, ConvEquilibrium):
+        return EquilibriumNetwork(
+            shape,
+            sides(readout.filter),
+            readout.w_var,
+            readout.u_var,
+            readout.normalization,
+            readout.readout,
+        )
     if not isinstance(readout, GlobalAvgPool) or len(head) != 1:
         return None
     dense = head[0]

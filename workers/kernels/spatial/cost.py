@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.layers import Residual
+from workers.kernels.planes.network import EquilibriumNetwork
 from workers.kernels.spatial.geometry import Shape, after_layer, sample_grid, sides
 from workers.kernels.spatial.layers import Conv, PoolModel
 from workers.kernels.spatial.representation import Parts, Representation, network_parts
@@ -48,6 +49,22 @@ POOLED_BYTES = 48
 """Bytes per pair of pixels behind the first pool, in the compiled core: both tensors, on the way
 in and out, and while an image is prepared."""
 
+EQUILIBRIUM_NANOSECONDS_PER_FLOP = 0.1
+"""Convolutional equilibrium networks, float64, one AVX-512 core; at 32 x 32 pixels."""
+
+EQUILIBRIUM_FLOPS = 100.0
+"""Per pixel pair and Newton step of an equilibrium network, besides its linear system."""
+
+GRADIENT_STEPS = 14.0
+"""Conjugate gradient steps of all systems of an equilibrium network, times
+1/sqrt(1 - sigma_w^2)."""
+
+GRADIENT_FLOPS = 12.0
+"""Per pixel pair and conjugate gradient step, besides the box sum."""
+
+EQUILIBRIUM_BUFFERS = 20
+"""Planes (8 bytes per pixel) of the work arrays of an equilibrium network."""
+
 DIAGONAL_BUFFERS = 64
 """Pixel-sized arrays (8 bytes) alive at once while a group of samples is computed."""
 
@@ -65,6 +82,8 @@ class SpatialCost:
 
     @property
     def panel_bytes_per_sample(self) -> int:
+        if isinstance(self.parts.core, EquilibriumNetwork):
+            return 8 * _layout_numbers(self.parts.core) * (self.parts.channels + 2)
         if self.parts.core is None:
             return 8 * self.sample_numbers
         columns = self.parts.shape[1]
@@ -74,6 +93,8 @@ class SpatialCost:
     @property
     def temporary_bytes(self) -> int:
         """Upper bound on the temporaries of one pair (of one group of pairs) of samples."""
+        if isinstance(self.parts.core, EquilibriumNetwork):
+            return 8 * EQUILIBRIUM_BUFFERS * _layout_numbers(self.parts.core) + PLANES_BYTES
         if self.parts.representation == "tensor":
             return TENSOR_BUFFERS * 8 * self.pixel_pairs + (1 << 20)
         if self.parts.representation == "planes":
@@ -97,6 +118,8 @@ def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) 
     grid, channels = sample_grid(spec.layers, sample_shape)
     parts = network_parts(spec.layers, grid, channels)
     power = 1 if parts.representation == "diagonal" else 2
+    if isinstance(parts.core, EquilibriumNetwork):
+        return _equilibrium_cost(parts, parts.core, math.prod(grid) ** power, dtype)
     flops, widest, _ = _flops(parts.layers, grid, power)
     flops += 2.0 * channels * math.prod(grid) ** power
     double = dtype == "float64" or not all(x.dual().float32_pairs for x in spec.activations)
@@ -123,6 +146,35 @@ def pixel_flops(layers: tuple[Any, ...], grid: Shape) -> tuple[float, int]:
     if layers and isinstance(layers[0], Conv):
         widest = _flops(layers[1:], after_layer(layers[0], grid), 2)[1]
     return flops, widest
+
+
+def _equilibrium_cost(
+    parts: Parts, network: EquilibriumNetwork, pixel_pairs: int, dtype: DType
+) -> SpatialCost:
+    """Newton and conjugate gradient steps as measured; the latter grow with the square root of
+    the condition number."""
+    longer = DOUBLE if dtype == "float64" else 1.0
+    condition = 1 / (1 - network.w_var)
+    newton = longer * (3 + math.log10(condition) * 1.5)
+    gradients = longer * GRADIENT_STEPS * math.sqrt(condition)
+    box = 2.0 * sum(network.filter)
+    step = box + GRADIENT_FLOPS
+    flops = pixel_pairs * (
+        (newton + 1) * (EQUILIBRIUM_FLOPS + box) + gradients * step + 2.0 * parts.channels
+    )
+    return SpatialCost(
+        parts=parts,
+        flops_per_pair=flops,
+        nanoseconds_per_pair=flops * EQUILIBRIUM_NANOSECONDS_PER_FLOP,
+        pixel_pairs=pixel_pairs,
+        sample_numbers=_layout_numbers(network) * (parts.channels + 2),
+    )
+
+
+def _layout_numbers(network: EquilibriumNetwork) -> int:
+    """Numbers of one plane with its zeros and guards."""
+    stride = network.pixels[1] + network.filter[1] // 2
+    return (network.pixels[0] + 2 * network.filter[0]) * stride + 2 * network.filter[1]
 
 
 def _flops(

@@ -10,7 +10,14 @@ from typing import Any
 
 from workers.kernels.errors import InvalidInputsError
 from workers.kernels.layers import Residual
-from workers.kernels.spatial.layers import Conv, Flatten, GlobalAvgPool, Padding, PoolModel
+from workers.kernels.spatial.layers import (
+    Conv,
+    ConvEquilibrium,
+    Flatten,
+    GlobalAvgPool,
+    Padding,
+    PoolModel,
+)
 from workers.kernels.spatial.structure import pixel_rank
 
 Shape = tuple[int, int]
@@ -103,7 +110,7 @@ def after(layers: tuple[Any, ...], shape: Shape | None) -> Shape | None:
 
 def after_layer(layer: Any, shape: Shape | None) -> Shape | None:
     """Pixels after one layer."""
-    if isinstance(layer, Flatten | GlobalAvgPool):
+    if isinstance(layer, Flatten | GlobalAvgPool | ConvEquilibrium):
         return None
     if isinstance(layer, Residual):
         body, shortcut = after(layer.body, shape), after(layer.shortcut, shape)

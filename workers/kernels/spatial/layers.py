@@ -1,4 +1,4 @@
-"""The ops that act on samples with pixels: convolutions, pools, readouts."""
+"""The ops that act on samples with pixels: convolutions, pools, readouts, equilibria."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from workers.kernels.duals.base import CatalogueModel
 
 MAX_WINDOW = 256
 """Longest side of a filter or of a pooling window, pixels."""
+
+LARGEST_EQUILIBRIUM_W_VAR = 0.999
+"""Largest sigma_w^2 of a convolutional equilibrium network: rounding errors are multiplied by up
+to 1/(1 - w_var), and steps by the square root of that."""
 
 Side = Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)]
 Window = Annotated[tuple[Side, ...], Field(min_length=1, max_length=2)]
@@ -114,5 +118,56 @@ class Flatten(CatalogueModel):
     op: Literal["flatten"]
 
 
-SPATIAL_OPS: tuple[type[CatalogueModel], ...] = (Conv, AvgPool, SumPool, GlobalAvgPool, Flatten)
+class ConvEquilibrium(CatalogueModel):
+    """A whole convolutional equilibrium network with its readout: infinitely many layers.
+
+    The state z = [sqrt(w_var) W * phi(z) + sqrt(u_var) U * x]/S with zero padding, phi the ReLU
+    with E[phi^2] = 1, and S(s)^2 the number of pixels of the window around s inside the image:
+    `post` divides by S after the convolution (variances stay 1 for unit pixels and w_var + u_var
+    = 1), `pre` divides phi(z) and x before it, as the paper's equations are printed. The readout
+    takes phi(z) and x of every pixel and is part of the NTK; `trace` sums the kernel over equal
+    pixels, `gap` is its mean over all pixel pairs. <x, y> is not divided by the channels.
+    """
+
+    summary: ClassVar[str] = "convolutional equilibrium network (CDEQ-NTK), readout included"
+    source: ClassVar[str] = "Feng & Kolter 2020, theorem 3, eqs. 13-21"
+
+    op: Literal["conv_equilibrium"]
+    filter: Window
+    w_var: float = Field(gt=0, strict=True, description="sigma_w^2, below 1.")
+    u_var: float = Field(gt=0, strict=True, description="sigma_u^2.")
+    normalization: Literal["post", "pre"] = "post"
+    readout: Literal["trace", "gap"] = "trace"
+
+    @field_validator("w_var")
+    @classmethod
+    def _contracts(cls, value: float) -> float:
+        if value >= 1:
+            raise ValueError(
+                f"sigma_w^2 = {value} has no fixed point: every layer multiplies variances by "
+                "w_var, which must be below 1"
+            )
+        if value > LARGEST_EQUILIBRIUM_W_VAR:
+            raise ValueError(
+                f"sigma_w^2 = {value} multiplies rounding errors by 1/(1 - w_var); use at most "
+                f"{LARGEST_EQUILIBRIUM_W_VAR}"
+            )
+        return value
+
+    @field_validator("filter")
+    @classmethod
+    def _centred(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(side % 2 == 0 for side in value):
+            raise ValueError("the filter must have odd sides, so that it has a middle")
+        return value
+
+
+SPATIAL_OPS: tuple[type[CatalogueModel], ...] = (
+    Conv,
+    AvgPool,
+    SumPool,
+    GlobalAvgPool,
+    Flatten,
+    ConvEquilibrium,
+)
 """In the order of the catalogue."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workers.kernels.duals.relu_like import Relu
 from workers.kernels.input_ops import Normalize
 from workers.kernels.layers import Dense, Residual
 from workers.kernels.presets import PresetModel
-from workers.kernels.spatial.layers import AvgPool, Conv, Flatten, GlobalAvgPool, Window
+from workers.kernels.spatial.layers import (
+    AvgPool,
+    Conv,
+    ConvEquilibrium,
+    Flatten,
+    GlobalAvgPool,
+    Window,
+)
 from workers.kernels.spec import KernelSpec
 
 MAX_CONV_DEPTH = 256
@@ -71,6 +78,54 @@ class Cntk(SpatialPreset):
             else GlobalAvgPool(op="global_avg_pool")
         )
         return (*body, pool, Dense(op="dense", w_std=root2, b_std=self.b_std))
+
+
+class Cdeq(SpatialPreset):
+    """The convolutional equilibrium network, for images whose pixels are scaled to unit norm.
+
+    `setting` names the paper's (sigma_w^2, sigma_u^2); else the variances are given. There is no
+    bias, as in the paper. Identical images have the NTK P Q/(1 - w_var) with `post` and `trace`
+    where w_var + u_var = 1.
+    """
+
+    summary: ClassVar[str] = "convolutional deep equilibrium network (CDEQ-NTK)"
+    source: ClassVar[str] = "Feng & Kolter 2020, theorem 3, eqs. 13-21, table 2"
+
+    preset: Literal["cdeq"]
+    setting: Literal["0.65-0.35"] | None = None
+    w_var: float = Field(default=0.65, gt=0, strict=True, description="sigma_w^2, below 1.")
+    u_var: float = Field(default=0.35, gt=0, strict=True, description="sigma_u^2.")
+    filter: Window = (3, 3)
+    normalization: Literal["post", "pre"] = "post"
+    readout: Literal["trace", "gap"] = "trace"
+    normalize: Literal["none", "unit", "unit_pixel"] = "unit_pixel"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("setting"), str):
+            return data
+        given = {"w_var", "u_var"} & set(data)
+        if given:
+            raise ValueError(f"setting fixes the variances; remove {', '.join(sorted(given))}")
+        values = CDEQ_SETTINGS.get(data["setting"])
+        return data if values is None else data | dict(zip(("w_var", "u_var"), values, strict=True))
+
+    def layers(self) -> tuple[Any, ...]:
+        return (
+            ConvEquilibrium(
+                op="conv_equilibrium",
+                filter=self.filter,
+                w_var=self.w_var,
+                u_var=self.u_var,
+                normalization=self.normalization,
+                readout=self.readout,
+            ),
+        )
+
+
+CDEQ_SETTINGS: dict[str, tuple[float, float]] = {"0.65-0.35": (0.65, 0.35)}
+"""(sigma_w^2, sigma_u^2) of the equilibrium paper's convolutional experiment."""
 
 
 class MyrtleModel(SpatialPreset):
@@ -193,10 +248,11 @@ def _readout(w_std: float) -> tuple[Any, ...]:
     return RELU, GlobalAvgPool(op="global_avg_pool"), Dense(op="dense", w_std=w_std)
 
 
-SpatialPresets = Cntk | Myrtle5 | Myrtle7 | Myrtle10 | ResNet50 | WideResNet
+SpatialPresets = Cntk | Cdeq | Myrtle5 | Myrtle7 | Myrtle10 | ResNet50 | WideResNet
 
 SPATIAL_PRESETS: dict[str, type[SpatialPreset]] = {
     "cntk": Cntk,
+    "cdeq": Cdeq,
     "myrtle5": Myrtle5,
     "myrtle7": Myrtle7,
     "myrtle10": Myrtle10,

@@ -4,6 +4,7 @@
 |---|---|---|
 | `diagonal` | flatten readout, no pools | the d equal positions |
 | `planes` | stride 1, one padding, global average pool | d^2, offset by offset |
+| `diagonal`, `planes` | a convolutional equilibrium network, by its readout | d, d^2 |
 | `planes` | the same with average pools, where the compiled core can run it | d^2, likewise |
 | `tensor` | everything else | d^2, all at once in memory |
 
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workers.kernels.layers import Residual, walk
-from workers.kernels.planes.network import Network
+from workers.kernels.planes.network import EquilibriumNetwork, Network
 from workers.kernels.spatial.core import core_network
 from workers.kernels.spatial.geometry import Shape, after_layer, sides
-from workers.kernels.spatial.layers import Conv, GlobalAvgPool, Padding, PoolModel
+from workers.kernels.spatial.layers import Conv, ConvEquilibrium, GlobalAvgPool, Padding, PoolModel
 from workers.kernels.spatial.structure import without_input_ops
 
 Representation = Literal["diagonal", "planes", "tensor"]
@@ -37,7 +38,8 @@ class Parts:
     head: tuple[Any, ...]
     representation: Representation
     padding: Padding | None  # that all filters of more than one pixel have in common
-    core: Network | None = None  # what the compiled plane core runs, where it can
+    # What the compiled plane core runs, where it can.
+    core: Network | EquilibriumNetwork | None = None
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -67,6 +69,10 @@ def _parts(
     head: tuple[Any, ...],
     grid: Shape | None,
 ) -> Parts:
+    if isinstance(readout, ConvEquilibrium):
+        one: Representation = "diagonal" if readout.readout == "trace" else "planes"
+        core = core_network(shape, trunk, readout, head)
+        return Parts(shape, channels, trunk, readout, head, one, "SAME", core)
     convolutions = [layer for layer in walk(trunk) if isinstance(layer, Conv)]
     paddings = {layer.padding for layer in convolutions if set(layer.filter) != {1}} or {"CIRCULAR"}
     padding: Padding | None = next(iter(paddings)) if len(paddings) == 1 else None

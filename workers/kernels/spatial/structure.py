@@ -14,7 +14,13 @@ from typing import Literal
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.input_ops import InputOp, Normalize
 from workers.kernels.layers import AnyLayer, Dense, FixedPoint, InputInjection, Residual, walk
-from workers.kernels.spatial.layers import Conv, Flatten, GlobalAvgPool, PoolModel
+from workers.kernels.spatial.layers import (
+    Conv,
+    ConvEquilibrium,
+    Flatten,
+    GlobalAvgPool,
+    PoolModel,
+)
 from workers.kernels.structure import Parameterization, check_widths
 
 
@@ -35,14 +41,14 @@ class Flow:
 
 def is_spatial(layers: Sequence[AnyLayer]) -> bool:
     """Whether any layer acts on pixels."""
-    kinds = Conv | PoolModel | GlobalAvgPool | Flatten
+    kinds = Conv | PoolModel | GlobalAvgPool | Flatten | ConvEquilibrium
     return any(isinstance(layer, kinds) for layer in walk(layers))
 
 
 def pixel_rank(layers: Sequence[AnyLayer]) -> int | None:
     """Axes of pixels that the network's filters and windows have; None if none says so."""
     for layer in walk(layers):
-        if isinstance(layer, Conv):
+        if isinstance(layer, Conv | ConvEquilibrium):
             return len(layer.filter)
         if isinstance(layer, PoolModel):
             return len(layer.window)
@@ -85,6 +91,12 @@ def check_spatial(layers: Sequence[AnyLayer], parameterization: Parameterization
             )
     if len(_kinds(layers)) > 1:
         raise ValueError("samples can be normalised once; remove the other normalize")
+    whole = any(isinstance(layer, ConvEquilibrium) for layer in walk(layers))
+    if whole and len(without_input_ops(layers)) != 1:
+        raise ValueError(
+            "a conv_equilibrium is a whole network, from the pixels to its readout; make it the "
+            "only layer after the normalize"
+        )
     flow = _flow(layers)
     if flow.flat and not flow.gaussian:
         raise ValueError(
@@ -134,8 +146,10 @@ def _after(layer: AnyLayer, flow: Flow, where: str) -> Flow:
     if isinstance(layer, FixedPoint | InputInjection):
         raise ValueError(
             f"{where} is a {layer.op}, which is for networks without pixels; build a network of "
-            "dense layers instead"
+            "dense layers, or use conv_equilibrium"
         )
+    if isinstance(layer, ConvEquilibrium):
+        return Flow(len(layer.filter), flat=True, gaussian=True, independent=True)
     if flow.flat:
         raise ValueError(f"{where} ({layer.op}) acts on pixels, but they are flat there already")
     if isinstance(layer, GlobalAvgPool | Flatten):

@@ -46,7 +46,7 @@ def test_projection_bounds_what_xla_allocates(
         assert used <= cost.block_bytes(ROWS)
 
 
-@pytest.mark.parametrize("kernel", [{"preset": "cntk", "depth": 9}, "myrtle5"])
+@pytest.mark.parametrize("kernel", [{"preset": "cntk", "depth": 9}, "myrtle5", "cdeq"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (16, 8, 3)])
 def test_projection_bounds_what_the_compiled_core_holds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,19 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).random((11, 5, 4, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("readout", ["gap", "flatten"])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        {**CNTK, "readout": "gap"},
+        {**CNTK, "readout": "flatten"},
+        {"preset": "cdeq", "readout": "trace"},
+        {"preset": "cdeq", "readout": "gap"},
+    ],
+    ids=["gap", "flatten", "equilibrium", "equilibrium-gap"],
+)
 def test_tile_size_does_not_change_the_digest(
-    tmp_path: Path, images: np.ndarray, readout: str
+    tmp_path: Path, images: np.ndarray, kernel: dict[str, Any]
 ) -> None:
-    kernel = {**CNTK, "readout": readout}
     digests = []
     for tile_rows in (2, 4, 16):
         blobs = open_blobs(tmp_path / str(tile_rows))
