@@ -19,6 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from workers.analyses.errors import InvalidAnalysisError
 from workers.kernels.duals.base import ActivationModel, Correlation, Dual
+from workers.kernels.duals.tables import LARGEST_DEVIATION
+from workers.kernels.duals.tabulated import TabulatedDual
 from workers.kernels.presets import ActivationOrName
 from workers.kernels.spec import invalid_kernel
 
@@ -97,8 +99,17 @@ class Moments:
         return np.asarray(weights @ (logs - logs[middle]) / _HALF_WIDTH)
 
     def pair_step(self, variance: float, gamma: Floats) -> tuple[Floats, Floats]:
-        """1 - E(c)/E(1) and q Edot(c)/E(1) for pairs of variance q > 0 at 1 - c = `gamma` (n,)."""
+        """1 - E(c)/E(1) and q Edot(c)/E(1) for pairs of variance q > 0 at 1 - c = `gamma` (n,).
+
+        Raises InvalidAnalysisError for a variance that the activation is not tabulated for.
+        """
         deviation = math.sqrt(variance)
+        if isinstance(self.dual, TabulatedDual) and not deviation <= LARGEST_DEVIATION:
+            raise InvalidAnalysisError(
+                f"Pairs of {self.name} are tabulated up to standard deviation "
+                f"{LARGEST_DEVIATION:g}; this network's is {deviation:.4g}.",
+                advice="Use a smaller w_std or b_std.",
+            )
         pair = self._maps.pair
         both = _in_batches(lambda part: np.stack(pair(deviation, part)), gamma)
         return both[0], both[1]

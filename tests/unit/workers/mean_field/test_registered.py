@@ -24,3 +24,10 @@ def test_phase_of_every_activation(name: str) -> None:
     if found.variance is not None and found.variance > 0:
         second = moments(fields).second(np.array([found.variance]))[0]
         assert 0.25 * second + 0.01 == pytest.approx(found.variance, rel=1e-10)
+
+
+def test_pairs_beyond_the_tables_are_an_error() -> None:
+    tanh = moments("tanh")
+    assert np.isfinite(tanh.second(np.array([1e6]))).all()
+    with pytest.raises(InvalidAnalysisError, match="tabulated up to standard deviation 256"):
+        tanh.pair_step(1e6, np.array([0.5]))
