@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.papers import (
+    cdeq_small,
     depth_convergence,
     deq_depth,
     deq_mnist,
@@ -20,6 +21,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
     mnist_pca.EXPERIMENT,
     deq_mnist.EXPERIMENT,
     deq_depth.EXPERIMENT,
+    cdeq_small.EXPERIMENT,
     depth_convergence.EXPERIMENT,
     smoothness.EXPERIMENT,
 )

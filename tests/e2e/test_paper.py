@@ -18,6 +18,7 @@ from service.cli.outcome import ExitCode
 from service.client import Client
 from service.demo.embedded import embedded_service
 from service.papers import (
+    cdeq_small,
     depth_convergence,
     deq_depth,
     deq_mnist,
@@ -27,9 +28,10 @@ from service.papers import (
     unit_circle,
 )
 from service.papers.catalogue import EXPERIMENTS
-from service.papers.data import load_images
+from service.papers.data import Images, load_images
 from service.papers.lab import Lab
 from service.papers.report import Report, write
+from workers.kernels import compile_kernel
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,31 @@ def test_deq_mnist(lab: Lab, tmp_path: Path) -> None:
     assert report.comparisons[0].published == "98.6 %"
     assert f"{expected:.2f} %" in report.comparisons[0].here
     assert any("instead of 60000" in sentence for sentence in report.differences)
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_planes_of_colour_become_channels() -> None:
+    rows = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 48)
+    labels = np.zeros(2, np.int64)
+    images = Images("made", "cifar10", False, rows, labels, rows, labels)
+    found = cdeq_small.pictures(images, rows)
+    assert found.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(255 * found[1, 2, 3], 48 + 11 + np.array([0, 16, 32]), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_cdeq_small(lab: Lab, tmp_path: Path) -> None:
+    size = cdeq_small.Size(train=50, test=30, depth=1, ridges=(1e-4,))
+    report = cdeq_small.measure(lab, size)
+    images = load_images("mnist")
+    rows = np.concatenate([images.x_train[:50], images.x_test[:30]])
+    kernel = compile_kernel({"preset": "cdeq", "normalize": "unit"})
+    ntk = kernel(rows.reshape(80, 28, 28, 1).astype(float))["ntk"]
+    expected = 100 * _accuracy(ntk, images.y_train[:50], images.y_test[:30], 1e-4)
+    found = dict(zip(_texts(report, "kernel"), _column(report, "accuracy_percent"), strict=True))
+    assert found["CDEQ-NTK"] == pytest.approx(expected)
+    assert report.comparisons[0].published == "37.49 %"
+    assert any("not CIFAR-10" in sentence for sentence in report.differences)
     assert len(write(report, tmp_path)) == 4
 
 
