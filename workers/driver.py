@@ -27,7 +27,7 @@ from workers.errors import NonFiniteKernelError, TileFailedError, WorkerMemoryEr
 from workers.futures import ResultLostError, fetch
 from workers.plan import Tile
 from workers.schedule import TileSchedule
-from workers.tiles import BatchResult, GramTask, TileFailure, TileResult, compute_batch
+from workers.tiles import BatchResult, TileFailure, TileResult, TileTask, compute_batch
 
 # How often the driver looks at the stop request and at the cluster while nothing finishes.
 _POLL_SECONDS = 0.1
@@ -53,7 +53,7 @@ class GramOutcome:
     tile_seconds: float  # summed over workers
 
 
-ComputeBatch = Callable[[GramTask, tuple[Tile, ...]], BatchResult]
+ComputeBatch = Callable[[TileTask, tuple[Tile, ...]], BatchResult]
 
 
 class _Counts:
@@ -71,7 +71,7 @@ class _Counts:
 
 def run_gram(
     client: Client,
-    task: GramTask,
+    task: TileTask,
     *,
     stored: NDArray[np.bool_],
     on_results: Callable[[list[TileResult]], None],
@@ -117,7 +117,7 @@ class _Run:
     def __init__(
         self,
         client: Client,
-        task: GramTask,
+        task: TileTask,
         schedule: TileSchedule,
         on_results: Callable[[list[TileResult]], None],
         settings: DriverSettings,

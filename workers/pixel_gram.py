@@ -23,14 +23,16 @@ from workers.kernels.pixels.plan import PixelPlan, check_pixel_kernel, pixel_pla
 from workers.kernels.spec import KernelSpec
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
-from workers.tiles import BatchResult, GramTask, TileWorker, finish_batch
+from workers.tiles import BatchResult, TileTask, TileWorker, finish_batch
 
 
-@dataclass(frozen=True)
-class PixelTask(GramTask):
-    """`GramTask` for pixels of two images of the data set x1; x2 None: both are one image."""
+@dataclass(frozen=True, kw_only=True)
+class PixelTask(TileTask):
+    """Tiles of the kernel of the pixels of two images of the data set `x`, or of one."""
 
-    images: tuple[int, int] = (0, 0)
+    kernel: dict[str, Any]  # canonical kernel spec
+    x: DatasetInfo
+    images: tuple[int, int]
 
 
 def pixel_manifest(
@@ -131,7 +133,7 @@ def estimate_pixel_gram(
     )
 
 
-def compute_pixel_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def compute_pixel_batch(task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
     """`compute_batch` for a PixelTask. Runs in a Dask worker."""
     return finish_batch(PixelTileWorker, task, tiles)
 
@@ -139,15 +141,15 @@ def compute_pixel_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
 class PixelTileWorker(TileWorker):
     """Computes the tiles of a pixel-pair matrix: strips of two images at a time."""
 
-    _task: PixelTask
-
     def blocks(self, tile: Tile) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        layouts = self._task.manifest.arrays
+        task = self._task
+        assert isinstance(task, PixelTask)
+        layouts = task.manifest.arrays
         names = tuple(layout.name for layout in layouts)
-        kernel = self._kernel()
-        plan = pixel_plan(kernel.spec, self._task.x1.shape[1:], layouts[0].dtype)
+        kernel = self._pixel_kernel(task)
+        plan = pixel_plan(kernel.spec, task.x.shape[1:], layouts[0].dtype)
         symmetric = layouts[0].symmetric
-        left, right = (self._image(index, plan, kernel) for index in self._task.images)
+        left, right = (self._image(task.x, index, plan, kernel) for index in task.images)
         per_tile = layouts[0].chunk_shape[0] // plan.block_rows
         for r in range(per_tile):
             for c in range(per_tile):
@@ -170,19 +172,18 @@ class PixelTileWorker(TileWorker):
                     ),
                 )
 
-    def _kernel(self) -> Any:
+    def _pixel_kernel(self, task: PixelTask) -> Any:
         from workers.kernels import parse_kernel
         from workers.kernels.pixels import PixelKernel
 
-        spec = parse_kernel(self._task.kernel)
+        spec = parse_kernel(task.kernel)
         key = f"pixels:{spec.digest}"
         if key not in self._state.kernels:
             self._state.kernels[key] = PixelKernel(spec)
         return self._state.kernels[key]
 
-    def _image(self, index: int, plan: PixelPlan, kernel: Any) -> Any:
+    def _image(self, info: DatasetInfo, index: int, plan: PixelPlan, kernel: Any) -> Any:
         """One image, prepared; cached in the worker like a panel of samples."""
-        info = self._task.x1
 
         def read() -> PreparedPanel:
             image = datasets.read_rows(self._blobs, info, index, index + 1)[0]

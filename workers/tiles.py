@@ -36,15 +36,13 @@ logger = logging.getLogger(__name__)
 STOP_POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class GramTask:
-    """What all batches of one run share; a few kilobytes, sent along with each batch."""
+@dataclass(frozen=True, kw_only=True)
+class TileTask:
+    """What all batches of one run share; a few kilobytes, sent along with each batch. What the
+    tiles are computed from is up to subclasses."""
 
     store_url: str
     manifest: MatrixManifest
-    kernel: dict[str, Any]  # canonical kernel spec
-    x1: DatasetInfo
-    x2: DatasetInfo | None  # None: symmetric
     panel_cache_bytes: int
     run: str  # names this run's stop flag
     job: str = ""  # what log lines of the workers name
@@ -61,6 +59,15 @@ class GramTask:
         """The run is asked to stop by writing this key: seen by every worker that can write
         tiles, including one that the scheduler has lost."""
         return f"stops/{self.run}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramTask(TileTask):
+    """Tiles of the kernel of samples."""
+
+    kernel: dict[str, Any]  # canonical kernel spec
+    x1: DatasetInfo
+    x2: DatasetInfo | None  # None: symmetric
 
 
 @dataclass(frozen=True)
@@ -95,15 +102,15 @@ class _StopSeenError(Exception):
     """The stop flag was seen between two compute blocks."""
 
 
-def compute_batch(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
-    """Compute `tiles` of the task's matrix, in the given order. Runs in a Dask worker.
+def compute_batch(task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
+    """Compute `tiles` of a GramTask, in the given order. Runs in a Dask worker.
 
     Never raises for a fault of one tile: it becomes a `TileFailure` and the next tile follows.
     """
     return finish_batch(TileWorker, task, tiles)
 
 
-def finish_batch(worker: type[TileWorker], task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def finish_batch(worker: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
     """`compute_batch` with another idea of what to do with the values of a tile."""
     with about_job(task.job):
         started = time.perf_counter()
@@ -113,7 +120,7 @@ def finish_batch(worker: type[TileWorker], task: GramTask, tiles: tuple[Tile, ..
         return result
 
 
-def _finish_batch(kind: type[TileWorker], task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def _finish_batch(kind: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
     blobs = open_blobs(task.store_url)
     state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
@@ -134,10 +141,10 @@ def _finish_batch(kind: type[TileWorker], task: GramTask, tiles: tuple[Tile, ...
 
 class TileWorker:
     """Finishes the tiles of one batch, one after the other in the same buffers: writes each as a
-    chunk. A subclass may do something else with the `blocks` of a tile."""
+    chunk. A subclass may take `blocks` from elsewhere, or do something else with them."""
 
     def __init__(
-        self, task: GramTask, blobs: BlobStore, state: WorkerState, check_stop: Callable[[], None]
+        self, task: TileTask, blobs: BlobStore, state: WorkerState, check_stop: Callable[[], None]
     ) -> None:
         self.check_stop = check_stop
         self._task = task
@@ -201,12 +208,14 @@ class TileWorker:
 
     def blocks(self, tile: Tile) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Compute blocks (r, c) of a tile, row by row: values by output, padded or clipped."""
+        task = self._task
+        assert isinstance(task, GramTask)
         step, diagonal = self._block_rows, self._on_diagonal(tile)
-        names = tuple(layout.name for layout in self._task.manifest.arrays)
-        kernel = self._kernel()
-        rows, cols = self._task.plan.extent(tile)
-        x1 = self._panel(self._task.x1, rows, kernel)
-        x2 = x1 if diagonal else self._panel(self._task.x2 or self._task.x1, cols, kernel)
+        names = tuple(layout.name for layout in task.manifest.arrays)
+        kernel = self._kernel(task)
+        rows, cols = task.plan.extent(tile)
+        x1 = self._panel(task.x1, rows, kernel)
+        x2 = x1 if diagonal else self._panel(task.x2 or task.x1, cols, kernel)
         for r, left in enumerate(x1.blocks):
             # In a diagonal tile only blocks on and above the diagonal are computed, exactly those
             # that a smaller tile size would compute; the others are their transposes.
@@ -219,10 +228,10 @@ class TileWorker:
                 )
                 yield r, c, block
 
-    def _kernel(self) -> Any:
+    def _kernel(self, task: GramTask) -> Any:
         from workers.kernels import compile_kernel, parse_kernel  # imports JAX, only in workers
 
-        spec = parse_kernel(self._task.kernel)
+        spec = parse_kernel(task.kernel)
         if spec.digest not in self._state.kernels:
             self._state.kernels[spec.digest] = compile_kernel(spec)
         return self._state.kernels[spec.digest]

@@ -46,6 +46,20 @@ class Tasks:
         task = {"type": "pixel_gram", "kernel": dict(kernel), "x": x, "image": image}
         return self.submit({**task, "other": other, **options})
 
+    def submatrix(
+        self,
+        matrix: str,
+        rows: Sequence[int],
+        columns: Sequence[int] | None = None,
+        *,
+        array: str = "ntk",
+    ) -> Job:
+        """Chosen rows and columns (ascending) of a stored symmetric Gram matrix, as one of their
+        own; without columns the symmetric one of the rows."""
+        chosen = None if columns is None else [int(index) for index in columns]
+        task = {"type": "submatrix", "matrix": matrix, "array": array, "columns": chosen}
+        return self.submit({**task, "rows": [int(index) for index in rows]})
+
     def solve(self, matrix: str, **options: Any) -> Job:
         """Kernel ridge regression over a stored Gram matrix.
 

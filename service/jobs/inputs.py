@@ -55,12 +55,22 @@ def rows_dataset(manifest: MatrixManifest) -> str:
             f"Matrix {manifest.id} is a {manifest.kind}, not a Gram matrix.",
             advice="Name a matrix that a gram job has made.",
         )
-    if manifest.provenance["request"].get("task") == "pixel_gram":
+    own = own_targets(manifest)
+    if own is None:
         raise InvalidSolveError(
-            f"The rows of matrix {manifest.id} are pixels, which have no targets of their own.",
+            f"The rows of matrix {manifest.id} are pixels or a choice of rows, which have no"
+            " targets of their own.",
             advice="Name a data set with one target per row in `targets`.",
         )
-    return str(manifest.provenance["request"]["x1"])
+    return own
+
+
+def own_targets(manifest: MatrixManifest) -> str | None:
+    """Id of the data set whose samples are the rows of a Gram matrix, in this order; None if
+    there is none."""
+    request = manifest.provenance["request"]
+    of_samples = request.get("task") not in ("pixel_gram", "submatrix")
+    return str(request["x1"]) if of_samples else None
 
 
 def targets_of(context: JobContext, dataset_id: str) -> NDArray[Any] | None:

@@ -12,7 +12,13 @@ from pydantic import Field, model_validator
 
 from service.jobs.context import JobContext
 from service.jobs.gram import Output, cross_tiling
-from service.jobs.inputs import dataset, required_targets, rows_dataset, targets_of
+from service.jobs.inputs import (
+    dataset,
+    own_targets,
+    required_targets,
+    rows_dataset,
+    targets_of,
+)
 from service.jobs.progress import Pace
 from service.jobs.results import ResultTask, Running, Work, write_arrays
 from service.schemas.common import EXAMPLE_SOLUTION, EXAMPLE_TEST_SET, DatasetId, MatrixId
@@ -95,11 +101,11 @@ def prepare(context: JobContext, task: PredictTask) -> Work:
         context.catalog.get_matrix(task.cross)
         array = solution.gram.array
         cross = cross_tiles(context.blobs, task.cross, array, solution.gram)
-        rows, new = cross.layout.shape[0], rows_dataset(cross.manifest)
+        rows, new = cross.layout.shape[0], own_targets(cross.manifest)
     else:
         assert task.x is not None  # the schema has seen to that
         rows, new = dataset(context.catalog, task.x).samples, task.x
-    values = targets_of(context, new)
+    values = None if new is None else targets_of(context, new)
     if task.targets is not None:
         values = required_targets(context, task.targets)
     if values is not None:
@@ -112,7 +118,7 @@ def prepare(context: JobContext, task: PredictTask) -> Work:
         )
     job = (
         _Stored(solution, cross, values) if task.cross is not None
-        else _streamed(context, solution, dataset(context.catalog, new), values)
+        else _streamed(context, solution, dataset(context.catalog, str(task.x)), values)
     )  # fmt: skip
     return Work(
         determines={
@@ -120,7 +126,7 @@ def prepare(context: JobContext, task: PredictTask) -> Work:
             "x": task.x,
             "cross": task.cross,
             "targets": (task.targets or new) if values is not None else None,
-            "train": solution.train,
+            "train": own_targets(solution.gram.manifest),
         },
         cost=job.cost(context),
         run=job.run,

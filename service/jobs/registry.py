@@ -20,6 +20,7 @@ from service.jobs.predict import PREDICT, PredictTask
 from service.jobs.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
+from service.jobs.submatrix import SubmatrixJobs, SubmatrixTask
 from service.jobs.svm import SVM, SvmTask
 from service.jobs.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
@@ -27,6 +28,7 @@ from service.schemas.tasks import Asked
 TASK_TYPES: tuple[TaskType, ...] = (
     GramJobs(),
     PixelGramJobs(),
+    SubmatrixJobs(),
     SOLVE,
     RIDGE,
     CLASSIFY,
@@ -44,6 +46,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
 Task = Annotated[
     GramTask
     | PixelGramTask
+    | SubmatrixTask
     | SolveTask
     | RidgeTask
     | ClassifyTask

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import required_targets, rows_dataset, targets_of
+from service.jobs.inputs import own_targets, required_targets, rows_dataset, targets_of
 from service.jobs.results import ResultTask, Running, Work, write_arrays
 from service.jobs.solve_estimate import estimate_solve
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
@@ -186,9 +186,9 @@ def _prepare(context: JobContext, task: SolveTask) -> tuple[Prepared, dict[str, 
     test_id, test_targets = None, None
     if task.cross is not None:
         cross = MatrixManifest.from_json(context.catalog.get_matrix(task.cross).manifest)
-        test_id = task.test_targets or rows_dataset(cross)
+        test_id = task.test_targets or own_targets(cross)
         read = targets_of if task.test_targets is None else required_targets
-        test_targets = read(context, test_id)
+        test_targets = None if test_id is None else read(context, test_id)
     elif task.test_targets is not None:
         raise InvalidSolveError(
             "There are test targets but no cross-Gram to predict with.",

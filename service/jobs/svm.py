@@ -12,6 +12,7 @@ from pydantic import Field
 from service.jobs.context import JobContext
 from service.jobs.inputs import (
     check_dense_rows,
+    own_targets,
     required_targets,
     rows_dataset,
     symmetric_gram,
@@ -161,9 +162,9 @@ def _cross(
         return None, None, None
     context.catalog.get_matrix(task.cross)
     cross = cross_tiles(context.blobs, task.cross, task.array, source)
-    test_id = task.test_targets or rows_dataset(cross.manifest)
+    test_id = task.test_targets or own_targets(cross.manifest)
     read = targets_of if task.test_targets is None else required_targets
-    values = read(context, test_id)
+    values = None if test_id is None else read(context, test_id)
     if values is None:
         return cross, None, None
     if not labels and is_labels(values):

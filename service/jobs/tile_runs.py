@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import dataset
+from service.jobs.inputs import dataset, symmetric_gram
 from service.jobs.progress import Reporter
 from service.jobs.tile_progress import TileProgress
 from storage import matrices
@@ -24,10 +24,10 @@ from workers.errors import ClusterUnavailableError
 from workers.kernels.spec import parse_kernel
 from workers.pixel_gram import PixelTask, compute_pixel_batch
 from workers.plan import Tile, TilePlan
-from workers.tiles import GramTask as TileTask
-from workers.tiles import TileResult, compute_batch
+from workers.submatrix import SubmatrixTask, compute_submatrix_batch, unpack_indices
+from workers.tiles import GramTask, TileResult, TileTask, compute_batch
 
-TILED_TASKS = ("gram", "pixel_gram")
+TILED_TASKS = ("gram", "pixel_gram", "submatrix")
 """Task types whose matrices are made of tiles that can be computed again, one by one."""
 
 
@@ -39,24 +39,29 @@ def tile_task(
     repair: Mapping[tuple[str, Tile], bytes] | None = None,
 ) -> tuple[TileTask, ComputeBatch]:
     """What computes tiles of `manifest`, by its provenance, and the function that runs it in the
-    workers. `repair`: see `workers.tiles.GramTask`. Raises NotFoundError."""
+    workers. `repair`: see `workers.tiles.TileTask`. Raises NotFoundError."""
     request = manifest.provenance["request"]
-    x2 = request.get("x2")
     common: dict[str, Any] = {
         "store_url": context.blobs.url,
         "manifest": manifest,
-        "kernel": parse_kernel(request["kernel"]).canonical(),
-        "x1": dataset(context.catalog, request["x1"]),
-        "x2": None if x2 is None else dataset(context.catalog, x2),
         "panel_cache_bytes": context.settings.panel_cache_bytes,
         "run": secrets.token_hex(8),
         "job": job.id,
         "repair": repair,
     }
+    if request.get("task") == "submatrix":
+        source = symmetric_gram(context, request["matrix"], request["array"])
+        rows, columns = unpack_indices(request["rows"]), request["columns"]
+        chosen = None if columns is None else unpack_indices(columns)
+        task = SubmatrixTask(**common, source=source, rows=rows, columns=chosen)
+        return task, compute_submatrix_batch
+    kernel = parse_kernel(request["kernel"]).canonical()
+    x1 = dataset(context.catalog, request["x1"])
     if request.get("task") == "pixel_gram":
         first, second = request["images"]
-        return PixelTask(**common, images=(first, second)), compute_pixel_batch
-    return TileTask(**common), compute_batch
+        return PixelTask(**common, kernel=kernel, x=x1, images=(first, second)), compute_pixel_batch
+    x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
+    return GramTask(**common, kernel=kernel, x1=x1, x2=x2), compute_batch
 
 
 def run_tiles(
@@ -67,12 +72,12 @@ def run_tiles(
     should_stop: Callable[[], bool],
     *,
     seconds_per_tile: float,
-    rate_key: str,
+    rate_key: str | None,
 ) -> dict[str, Any] | None:
     """Compute what is missing of a matrix and seal it; the summary, or None if told to stop.
 
     `seconds_per_tile`: what a tile is expected to take. `rate_key`: under which the speed that is
-    measured is kept. Raises what `run_gram` raises, and ClusterUnavailableError.
+    measured is kept, if it is. Raises what `run_gram` raises, and ClusterUnavailableError.
     """
     progress = TileProgress(context.catalog, reporter, manifest, stored_grid(context, manifest))
     reporter.report(progress.snapshot(), force=True)
@@ -98,7 +103,8 @@ def run_tiles(
         settings=driver_settings(context),
         compute=compute,
     )
-    progress.record_rate(rate_key)
+    if rate_key is not None:
+        progress.record_rate(rate_key)
     if outcome.stopped:
         reporter.flush()
         if not should_stop():

@@ -16,6 +16,7 @@ from pydantic import Field
 from service.jobs.context import JobContext
 from service.jobs.inputs import (
     check_dense_rows,
+    own_targets,
     required_targets,
     right_hand_sides,
     rows_dataset,
@@ -122,9 +123,9 @@ def cross_of(
         return None
     stored_array(context, task.cross, array)  # known to the catalog
     source = cross_tiles(context.blobs, task.cross, array, training.source)
-    dataset_id = task.test_targets or rows_dataset(source.manifest)
+    dataset_id = task.test_targets or own_targets(source.manifest)
     read = targets_of if task.test_targets is None else required_targets
-    targets = read(context, dataset_id)
+    targets = None if dataset_id is None else read(context, dataset_id)
     if targets is not None:
         targets = checked_test_targets(
             targets,

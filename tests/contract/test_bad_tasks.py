@@ -137,6 +137,10 @@ def svm(**changes: Any) -> dict[str, Any]:
     return {"type": "svm", "matrix": "gram", **changes}
 
 
+def submatrix(**changes: Any) -> dict[str, Any]:
+    return {"type": "submatrix", "matrix": "gram", "rows": [0, 3], **changes}
+
+
 def label_kernel(**changes: Any) -> dict[str, Any]:
     return {"type": "label-kernel", "matrix": "gram", "mixing": 0.5, **changes}
 
@@ -144,6 +148,16 @@ def label_kernel(**changes: Any) -> dict[str, Any]:
 INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
 
 BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no rows": (submatrix(rows=[]), 422, INVALID),
+    "rows that are no integers": (submatrix(rows=["0"]), 422, INVALID),
+    "negative row": (submatrix(rows=[-1, 3]), 422, INVALID),
+    "row beyond the matrix": (submatrix(rows=[0, 20]), 422, SOLVE),
+    "row taken twice": (submatrix(rows=[3, 3]), 422, SOLVE),
+    "columns not ascending": (submatrix(columns=[3, 1]), 422, SOLVE),
+    "rows of a rectangle": (submatrix(matrix="rectangle"), 422, SOLVE),
+    "rows of what is not complete": (submatrix(matrix="unsealed"), 409, "not-ready"),
+    "rows of a matrix that is not there": (submatrix(matrix=MISSING), 404, "not-found"),
+    "rows of an array that is not there": (submatrix(array="nngp"), 422, SOLVE),
     "rank of a preconditioner that has none": (solve(preconditioner="jacobi", rank=5), 422, SOLVE),
     "preconditioner of a method that has none": (
         solve(method="cholesky", preconditioner="nystrom"),

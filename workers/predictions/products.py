@@ -22,7 +22,14 @@ from storage.matrices import read_slice
 from workers.errors import NonFiniteKernelError
 from workers.plan import Tile
 from workers.solves.solution import Float64
-from workers.tiles import BatchResult, GramTask, TileResult, TileWorker, finish_batch
+from workers.tiles import (
+    BatchResult,
+    GramTask,
+    TileResult,
+    TileTask,
+    TileWorker,
+    finish_batch,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +50,7 @@ class ProductTask(GramTask):
         return rows.stop - rows.start, self.solution.array(self.dual).shape[1]
 
 
-def compute_products(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def compute_products(task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
     """Finish `tiles` of a ProductTask. Runs in a Dask worker; never raises for one tile."""
     return finish_batch(_ProductWorker, task, tiles)
 
