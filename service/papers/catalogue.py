@@ -9,6 +9,7 @@ from service.papers import (
     depth_convergence,
     deq_depth,
     deq_mnist,
+    inpainting,
     mnist_pca,
     smoothness,
     unit_circle,
@@ -24,6 +25,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
     cdeq_small.EXPERIMENT,
     depth_convergence.EXPERIMENT,
     smoothness.EXPERIMENT,
+    inpainting.EXPERIMENT,
 )
 
 

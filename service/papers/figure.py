@@ -38,8 +38,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Colours in [0, 1], (P, Q, 3); each pixel is drawn as a square."""
+
+    pixels: Floats
+
+
+@dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """One pair of axes, or a picture in their place."""
 
     title: str
     x_label: str
@@ -47,6 +54,7 @@ class Panel:
     curves: tuple[Curve, ...]
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
+    picture: Picture | None = None
 
 
 def require_drawing() -> None:
@@ -85,6 +93,11 @@ def svg(title: str, panels: tuple[Panel, ...]) -> bytes:
 
 
 def _draw(axes: Any, panel: Panel) -> None:
+    if panel.picture is not None:
+        axes.imshow(np.clip(panel.picture.pixels, 0, 1), interpolation="nearest")
+        axes.set_title(panel.title)
+        axes.set_axis_off()
+        return
     for number, curve in enumerate(panel.curves):
         color = f"C{number % 10}"
         line, marker = {"line": ("-", ""), "dashed": ("--", ""), "points": ("", "o")}[curve.style]

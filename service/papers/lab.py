@@ -41,6 +41,14 @@ class Lab:
         task = {"type": "gram", "kernel": dict(kernel), "x1": x1, "x2": x2, **options}
         return str(self._finish(task, label).matrix)
 
+    def task(self, label: str, kind: str, **fields: Any) -> str:
+        """The id of the matrix that a task of the type `kind` with these `fields` makes."""
+        return str(self._finish({"type": kind, **fields}, label).matrix)
+
+    def answer(self, label: str, kind: str, **fields: Any) -> Answer:
+        """The summary and the arrays of such a task."""
+        return self.client.answer(self._finish({"type": kind, **fields}, label))
+
     def solve(self, label: str, matrix: str, **options: Any) -> dict[str, Any]:
         """The summary of a regression; `options` as those of `Client.solve`."""
         job = self._finish({"type": "solve", "matrix": matrix, **options}, label)

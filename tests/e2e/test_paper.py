@@ -23,6 +23,7 @@ from service.papers import (
     deq_depth,
     deq_mnist,
     figure,
+    inpainting,
     mnist_pca,
     smoothness,
     unit_circle,
@@ -30,7 +31,9 @@ from service.papers import (
 from service.papers.catalogue import EXPERIMENTS
 from service.papers.data import Images, load_images
 from service.papers.lab import Lab
+from service.papers.photograph import photograph
 from service.papers.report import Report, write
+from support import full_tensor as naive
 from workers.kernels import compile_kernel
 
 
@@ -126,6 +129,31 @@ def test_cdeq_small(lab: Lab, tmp_path: Path) -> None:
     assert found["CDEQ-NTK"] == pytest.approx(expected)
     assert report.comparisons[0].published == "37.49 %"
     assert any("not CIFAR-10" in sentence for sentence in report.differences)
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_inpainting(lab: Lab, tmp_path: Path) -> None:
+    report = inpainting.measure(lab, inpainting.Size(side=18, missing=(0.4,), depth=1))
+    image = photograph(18)
+    observed = np.random.default_rng(inpainting.SEED).random((18, 18)) >= 0.4
+    known, unknown = np.flatnonzero(observed), np.flatnonzero(~observed)
+    state = naive.inputs(inpainting.prior(image, observed)[None])
+    state = naive.relu_like(naive.conv(state, (3, 3), w_std=2**0.5))
+    ntk = naive.conv(state, (3, 3)).ntk.reshape(18 * 18, 18 * 18)
+    train = ntk[np.ix_(known, known)]
+    ridge = inpainting.RIDGE * np.trace(train) / len(known)
+    values = image.reshape(-1, 3)[known]
+    mean = values.mean(axis=0)
+    dual = np.linalg.solve(train + ridge * np.eye(len(known)), values - mean)
+    found = np.clip(ntk[np.ix_(unknown, known)] @ dual + mean, 0, 1)
+    error = np.mean((found - image.reshape(-1, 3)[unknown]) ** 2)
+    ours, mean_db, biharmonic_db = _column(report, "psnr_db")
+    assert ours == pytest.approx(-10 * np.log10(error), abs=0.02)
+    assert min(ours, mean_db, biharmonic_db) > 10
+    pictures = [panel.picture for panel in report.panels]
+    assert len(pictures) == 5
+    assert pictures[2] is not None
+    np.testing.assert_array_equal(pictures[2].pixels[observed], image[observed])
     assert len(write(report, tmp_path)) == 4
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from storage import matrices, open_matrix
 from storage.blobs import open_blobs
-from support.gram_runs import Run, gram_task, random_dataset
+from support.gram_runs import Run
+from support.matrices import sealed_gram
 from workers.plan import TilePlan
 from workers.solves.errors import InvalidSolveError
 from workers.solves.prepare import cross_tiles
@@ -25,7 +26,6 @@ from workers.submatrix import (
     submatrix_manifest,
     unpack_indices,
 )
-from workers.tiles import compute_batch
 
 EDGE = 300
 
@@ -37,13 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(folder: Path) -> StoredTiles:
-    """A sealed Gram matrix of several tiles."""
+    """A sealed symmetric matrix of several tiles."""
     blobs = open_blobs(folder)
-    task = gram_task(blobs, random_dataset(blobs, EDGE), block_rows=32, tile_rows=64)
-    run = Run(task)
-    run.on_results(list(compute_batch(task, tuple(TilePlan.of(task.manifest).tiles())).done))
-    matrices.seal(blobs, task.manifest, run.digests(), {})
-    return StoredTiles(blobs.url, task.manifest, "ntk")
+    request = {"kernel": {"layers": []}, "x1": "ds-" + "0" * 32}
+    manifest, _ = sealed_gram(
+        blobs, (EDGE, EDGE), block_rows=32, tile_rows=64, provenance={"request": request}
+    )
+    return StoredTiles(blobs.url, manifest, "ntk")
 
 
 def taken(
