@@ -8,15 +8,15 @@ where L is the box sum over the filter, zero outside the image, i and o are weig
 pair before and after it (prepared by equilibrium.py), c = sigma_w^2, u = sigma_u^2, and E, E' the
 arc-cosine kernels of ReLU with E[phi(z)^2] = 1. F(S) = o L(K(S)) is convex, increasing, and its
 derivative has a spectral radius of at most c < 1, so Newton's method converges from any start,
-from below after the first step, and no step is ever lost (Ortega & Rheinboldt 1970, 13.3.4).
+from below after the first step (Ortega & Rheinboldt 1970, 13.3.4).
 
 Both the Newton step and the NTK need 1 - o L c i E', and with W = sqrt(c i o E') both become
 
     (1 - W L W) z = b,   b = W (L(K) - S/o)  and  S <- o L(K + W z),
                          b = W L(K)          and  sum T = sum K + sum W z
 
-which is symmetric and positive definite: conjugate gradients, about 10 steps where plain iteration
-of T takes 50. The fixed point is in float64: 1 - rho of nearly equal patches is a difference.
+which is symmetric and positive definite: conjugate gradients. The fixed point is in float64,
+because 1 - rho of nearly equal patches is a difference.
 
 Planes are those of core.py (`lag`): images are rows of Q + r numbers, r zero columns.
 """
