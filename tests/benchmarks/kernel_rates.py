@@ -55,7 +55,7 @@ def _one_depth(
     rates: dict[str, Any] = {}
     corners = {}
     for name, command in runs.items():
-        document = json.loads(_one_core(command))
+        document = json.loads(one_core(command))
         corners[name] = np.array(document["corner"])
         for step, seconds in document["seconds"].items():
             pairs_per_second = Sample(tuple(rows**2 / s for s in seconds))
@@ -70,7 +70,7 @@ def _one_depth(
     return rates
 
 
-def _one_core(command: list[str]) -> str:
+def one_core(command: list[str]) -> str:
     from workers.cluster import worker_environment
 
     core = {min(os.sched_getaffinity(0))}

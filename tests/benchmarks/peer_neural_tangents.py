@@ -1,6 +1,8 @@
 """The same kernels by neural-tangents 0.6.5. Runs in its own environment; prints one JSON line.
 
-.venv-nt/bin/python peer_neural_tangents.py images.npz DEPTH REPEATS
+.venv-nt/bin/python peer_neural_tangents.py images.npz DEPTH REPEATS [relu | erf | gelu | tanh]
+
+tanh has no closed form there: it is integrated by 2-D Gauss-Hermite quadrature of QUADRATURE nodes.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ import sys
 import time
 import types
 
+QUADRATURE = 25
+"""Nodes per dimension: its error for tanh at unit variance is about 1e-5 (3e-6 at 32)."""
 
-def main(path: str, depth: int, repeats: int) -> None:
+
+def main(path: str, depth: int, repeats: int, activation: str = "relu") -> None:
     # Its experimental part imports TensorFlow, which is not used here and not installed.
     sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")
     import jax
@@ -22,7 +27,13 @@ def main(path: str, depth: int, repeats: int) -> None:
     with np.load(path) as file:
         x1, x2 = file["x1"], file["x2"]
     root_two = 2**0.5
-    layers = [stax.Dense(512, W_std=root_two), stax.Relu()] * depth
+    phi = {
+        "relu": stax.Relu,
+        "erf": stax.Erf,
+        "gelu": stax.Gelu,
+        "tanh": lambda: stax.ElementwiseNumerical(jax.numpy.tanh, deg=QUADRATURE),
+    }[activation]
+    layers = [stax.Dense(512, W_std=root_two), phi()] * depth
     _, _, kernel_fn = stax.serial(*layers, stax.Dense(1, W_std=root_two))
     compiled = jax.jit(lambda a, b: kernel_fn(a, b, ("nngp", "ntk")))
 
@@ -52,4 +63,4 @@ def main(path: str, depth: int, repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
