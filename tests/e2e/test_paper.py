@@ -76,6 +76,7 @@ def test_unit_circle(lab: Lab, tmp_path: Path) -> None:
     assert len(write(report, tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_mnist_pca(lab: Lab, tmp_path: Path) -> None:
     report = mnist_pca.measure(lab, mnist_pca.Size(digits=40, affine_layers=(2, 3)))
     assert _column(report, "affine_layers").tolist() == [2, 3, 2, 3]
@@ -132,6 +133,7 @@ def test_cdeq_small(lab: Lab, tmp_path: Path) -> None:
     assert len(write(report, tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_inpainting(lab: Lab, tmp_path: Path) -> None:
     report = inpainting.measure(lab, inpainting.Size(side=18, missing=(0.4,), depth=1))
     image = photograph(18)

@@ -17,7 +17,7 @@ from support.server import ServiceProcess
 from workers.kernels import parse_kernel
 from workers.kernels.pixels import PixelKernel
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 CONV = {"op": "conv", "filter": [3, 3], "w_std": 2**0.5, "padding": "CIRCULAR"}
 KERNEL = {"layers": [CONV, {"op": "activation", "fn": "relu"}, CONV]}

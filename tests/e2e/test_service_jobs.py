@@ -113,6 +113,7 @@ def test_a_convolutional_gram_of_images(bench: Bench) -> None:
     assert caught.value.status == 422
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("readout", "representation"), [("trace", "diagonal"), ("gap", "planes")])
 def test_a_gram_of_a_convolutional_equilibrium_network(
     bench: Bench, readout: str, representation: str

@@ -31,7 +31,7 @@ KERNELS = {
 }
 
 entries = st.floats(-100, 100).map(lambda v: float(np.float32(v)))
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=25, deadline=None)
 
 
 @st.composite

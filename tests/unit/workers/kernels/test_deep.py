@@ -71,12 +71,15 @@ def assert_accurate(fields: dict[str, Any], depth: int) -> None:
             assert np.max(error[large] / np.abs(reference[name])[large]) < tolerance
 
 
-@pytest.mark.parametrize("depth", [pytest.param(3, marks=pytest.mark.slow), 10, 100])
+@pytest.mark.parametrize(
+    "depth", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 10)), 100]
+)
 @pytest.mark.parametrize("fields", SPECS)
 def test_float64_and_float32(fields: dict[str, Any], depth: int) -> None:
     assert_accurate(fields, depth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", DEEPEST_ONLY)
 def test_depth_hundred(fields: dict[str, Any]) -> None:
     """Depth 3 of these is in test_oracle.py."""

@@ -88,7 +88,7 @@ def test_distance_keeps_its_digits(name: str, tiny: float) -> None:
     [
         pytest.param({"relu": 1.0}, {"fn": "relu"}, marks=pytest.mark.slow),
         pytest.param({"erf": 1.0}, {"fn": "erf"}, marks=pytest.mark.slow),
-        ({"gelu": 2.0}, {"fn": "gelu"}),
+        pytest.param({"gelu": 2.0}, {"fn": "gelu"}, marks=pytest.mark.slow),
     ],
     ids=["relu", "erf", "gelu"],
 )
