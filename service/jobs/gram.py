@@ -1,8 +1,8 @@
-"""Gram jobs: planning a request, and running it from whatever is stored to the sealed matrix."""
+"""The task type `gram`: the Gram matrix of a data set, or of one data set against another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -10,19 +10,19 @@ from pydantic import Field
 
 from service.jobs.context import JobContext
 from service.jobs.inputs import dataset
-from service.jobs.plans import Plan
-from service.jobs.progress import Reporter
-from service.jobs.tile_runs import run_tiles, stored_manifest
+from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_TEST_SET, DatasetId
 from service.schemas.tasks import Asked
-from storage.catalog import JobRecord
 from storage.datasets import DatasetInfo
 from storage.format import MatrixManifest
+from workers.driver import ComputeBatch
 from workers.estimate import Estimate, estimate_gram, rate_key, seconds_per_pair_model
-from workers.gram import TileLimits, gram_dtype, plan_gram, request_digest
+from workers.gram import TileLimits, gram_dtype, plan_gram
 from workers.kernels.registry import preset_entry
 from workers.kernels.spec import KernelSpec, parse_kernel
 from workers.memory import WORKER_BASE_BYTES
+from workers.tiles import GramTask as GramTiles
+from workers.tiles import TileTask, compute_batch
 
 Output = Literal["nngp", "ntk"]
 DTypeName = Literal["float32", "float64"]
@@ -59,7 +59,7 @@ class GramTask(Asked):
     )
 
 
-class GramJobs:
+class GramJobs(TiledTask):
     """The task type `gram`."""
 
     name: ClassVar[str] = "gram"
@@ -93,42 +93,31 @@ class GramJobs:
         }
     )
 
-    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+    def manifest(self, context: JobContext, task: GramTask) -> MatrixManifest:
         """Raises NotFoundError, InvalidKernelError, InvalidGramError."""
-        request = GramTask.model_validate(task)
-        spec = parse_kernel(request.kernel)
-        x1 = dataset(context.catalog, request.x1)
-        x2 = None if request.x2 is None else dataset(context.catalog, request.x2)
-        manifest = _manifest(context, request, spec, x1, x2)
-        estimate = _estimate(context, spec, x1, manifest)
-        return Plan(
-            manifest=manifest,
-            # The matrix id stands for everything that determines the values.
-            request_digest=request_digest({"task": "gram", "matrix": manifest.id}),
-            estimate=estimate.to_json(),
-        )
+        spec = parse_kernel(task.kernel)
+        x1 = dataset(context.catalog, task.x1)
+        x2 = None if task.x2 is None else dataset(context.catalog, task.x2)
+        return _manifest(context, task, spec, x1, x2)
 
-    def run(
-        self,
-        context: JobContext,
-        job: JobRecord,
-        manifest: MatrixManifest | None,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> dict[str, Any] | None:
-        assert manifest is not None  # every plan of this type has one
-        request = manifest.provenance["request"]
-        spec = parse_kernel(request["kernel"])
-        x1 = dataset(context.catalog, request["x1"])
-        return run_tiles(
-            context,
-            job,
-            manifest,
-            reporter,
-            should_stop,
-            seconds_per_tile=_estimate(context, spec, x1, manifest).seconds_per_tile,
-            rate_key=rate_key(spec, x1, manifest),
-        )
+    def cost(self, context: JobContext, manifest: MatrixManifest) -> TileCost:
+        spec, x1, _ = _inputs(context, manifest)
+        estimate = _estimate(context, spec, x1, manifest)
+        return TileCost(estimate, rate_key(spec, x1, manifest))
+
+    def tiles(
+        self, context: JobContext, manifest: MatrixManifest, common: dict[str, Any]
+    ) -> tuple[TileTask, ComputeBatch]:
+        spec, x1, x2 = _inputs(context, manifest)
+        return GramTiles(**common, kernel=spec.canonical(), x1=x1, x2=x2), compute_batch
+
+
+def _inputs(
+    context: JobContext, manifest: MatrixManifest
+) -> tuple[KernelSpec, DatasetInfo, DatasetInfo | None]:
+    request = manifest.provenance["request"]
+    x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
+    return parse_kernel(request["kernel"]), dataset(context.catalog, request["x1"]), x2
 
 
 def cross_tiling(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -11,19 +11,23 @@ from pydantic import Field
 from service.jobs.context import JobContext
 from service.jobs.gram import DTypeName, Output
 from service.jobs.inputs import dataset
-from service.jobs.plans import Plan
-from service.jobs.progress import Reporter
-from service.jobs.tile_runs import run_tiles, stored_manifest
+from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_IMAGES, DatasetId
 from service.schemas.tasks import Asked
-from storage.catalog import JobRecord
 from storage.datasets import DatasetInfo
 from storage.format import MatrixManifest
-from workers.estimate import Estimate
-from workers.gram import gram_dtype, request_digest
+from workers.driver import ComputeBatch
+from workers.gram import gram_dtype
 from workers.kernels.spec import KernelSpec, parse_kernel
 from workers.memory import WORKER_BASE_BYTES
-from workers.pixel_gram import estimate_pixel_gram, pixel_manifest, pixel_rate_key
+from workers.pixel_gram import (
+    PixelTask,
+    compute_pixel_batch,
+    estimate_pixel_gram,
+    pixel_manifest,
+    pixel_rate_key,
+)
+from workers.tiles import TileTask
 
 
 class PixelGramTask(Asked):
@@ -52,7 +56,7 @@ class PixelGramTask(Asked):
     dtype: DTypeName | None = Field(default=None, description="Null: that of the data.")
 
 
-class PixelGramJobs:
+class PixelGramJobs(TiledTask):
     """The task type `pixel_gram`."""
 
     name: ClassVar[str] = "pixel_gram"
@@ -76,60 +80,45 @@ class PixelGramJobs:
         }
     )
 
-    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+    def manifest(self, context: JobContext, task: PixelGramTask) -> MatrixManifest:
         """Raises NotFoundError, InvalidKernelError, InvalidInputsError, InvalidGramError."""
-        request = PixelGramTask.model_validate(task)
-        spec = parse_kernel(request.kernel)
-        x = dataset(context.catalog, request.x)
-        other = request.image if request.other is None else request.other
+        spec, x = parse_kernel(task.kernel), dataset(context.catalog, task.x)
+        other = task.image if task.other is None else task.other
         manifest = pixel_manifest(
             spec,
             x,
-            (request.image, other),
-            dtype=gram_dtype(x, None, request.dtype),
-            outputs=request.outputs,
+            (task.image, other),
+            dtype=gram_dtype(x, None, task.dtype),
+            outputs=task.outputs,
         )
-        manifest = stored_manifest(context, manifest.id) or manifest
-        estimate = _estimate(context, spec, x, manifest)
-        return Plan(
-            manifest=manifest,
-            request_digest=request_digest({"task": self.name, "matrix": manifest.id}),
-            estimate=estimate.to_json(),
-        )
+        return stored_manifest(context, manifest.id) or manifest
 
-    def run(
-        self,
-        context: JobContext,
-        job: JobRecord,
-        manifest: MatrixManifest | None,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> dict[str, Any] | None:
-        assert manifest is not None  # every plan of this type has one
-        request = manifest.provenance["request"]
-        spec, x = parse_kernel(request["kernel"]), dataset(context.catalog, request["x1"])
-        summary = run_tiles(
-            context,
-            job,
+    def cost(self, context: JobContext, manifest: MatrixManifest) -> TileCost:
+        spec, x = _inputs(context, manifest)
+        key = pixel_rate_key(spec, x, manifest)
+        estimate = estimate_pixel_gram(
+            spec,
+            x,
             manifest,
-            reporter,
-            should_stop,
-            seconds_per_tile=_estimate(context, spec, x, manifest).seconds_per_tile,
-            rate_key=pixel_rate_key(spec, x, manifest),
+            workers=context.compute.expected_workers(),
+            panel_cache_bytes=context.settings.panel_cache_bytes,
+            worker_base_bytes=WORKER_BASE_BYTES,
+            measured_seconds_per_pair=context.catalog.rate(key),
         )
-        shape = {"pixel_shape": manifest.provenance["pixel_shape"]}
-        return None if summary is None else {**summary, **shape}
+        return TileCost(estimate, key)
+
+    def tiles(
+        self, context: JobContext, manifest: MatrixManifest, common: dict[str, Any]
+    ) -> tuple[TileTask, ComputeBatch]:
+        spec, x = _inputs(context, manifest)
+        first, second = manifest.provenance["request"]["images"]
+        task = PixelTask(**common, kernel=spec.canonical(), x=x, images=(first, second))
+        return task, compute_pixel_batch
+
+    def facts(self, manifest: MatrixManifest) -> dict[str, Any]:
+        return {"pixel_shape": manifest.provenance["pixel_shape"]}
 
 
-def _estimate(
-    context: JobContext, spec: KernelSpec, x: DatasetInfo, manifest: MatrixManifest
-) -> Estimate:
-    return estimate_pixel_gram(
-        spec,
-        x,
-        manifest,
-        workers=context.compute.expected_workers(),
-        panel_cache_bytes=context.settings.panel_cache_bytes,
-        worker_base_bytes=WORKER_BASE_BYTES,
-        measured_seconds_per_pair=context.catalog.rate(pixel_rate_key(spec, x, manifest)),
-    )
+def _inputs(context: JobContext, manifest: MatrixManifest) -> tuple[KernelSpec, DatasetInfo]:
+    request = manifest.provenance["request"]
+    return parse_kernel(request["kernel"]), dataset(context.catalog, request["x1"])

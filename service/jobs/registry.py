@@ -10,25 +10,24 @@ from pydantic import ConfigDict, Field
 
 from service.jobs.analysis import ANALYSIS, AnalysisTask
 from service.jobs.dynamics import DYNAMICS, DynamicsTask
-from service.jobs.gram import GramJobs, GramTask
+from service.jobs.gram import GramTask
 from service.jobs.label_kernel import LABEL_KERNEL, LabelKernelTask
 from service.jobs.likelihood import LIKELIHOOD, LikelihoodTask
-from service.jobs.pixel_gram import PixelGramJobs, PixelGramTask
+from service.jobs.pixel_gram import PixelGramTask
 from service.jobs.plans import TaskType
 from service.jobs.posterior import POSTERIOR, PosteriorTask
 from service.jobs.predict import PREDICT, PredictTask
 from service.jobs.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
 from service.jobs.solve import SOLVE, SolveTask
 from service.jobs.spectrum import SPECTRUM, SpectrumTask
-from service.jobs.submatrix import SubmatrixJobs, SubmatrixTask
+from service.jobs.submatrix import SubmatrixTask
 from service.jobs.svm import SVM, SvmTask
+from service.jobs.tiled_tasks import TILED_TASKS
 from service.jobs.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
 
 TASK_TYPES: tuple[TaskType, ...] = (
-    GramJobs(),
-    PixelGramJobs(),
-    SubmatrixJobs(),
+    *TILED_TASKS.values(),
     SOLVE,
     RIDGE,
     CLASSIFY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,18 +11,21 @@ from pydantic import Field
 
 from service.jobs.context import JobContext
 from service.jobs.inputs import symmetric_gram
-from service.jobs.plans import Plan
-from service.jobs.progress import Reporter
-from service.jobs.tile_runs import run_tiles, stored_manifest
+from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_MATRIX
 from service.schemas.tasks import OnGram
-from storage.catalog import JobRecord
 from storage.format import MatrixManifest
-from workers.estimate import Estimate
-from workers.gram import request_digest
+from workers.driver import ComputeBatch
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves.source import StoredTiles
-from workers.submatrix import estimate_submatrix, submatrix_manifest
+from workers.submatrix import SubmatrixTask as SubmatrixTiles
+from workers.submatrix import (
+    compute_submatrix_batch,
+    estimate_submatrix,
+    submatrix_manifest,
+    unpack_indices,
+)
+from workers.tiles import TileTask
 
 Indices = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
@@ -43,7 +46,7 @@ class SubmatrixTask(OnGram):
     )
 
 
-class SubmatrixJobs:
+class SubmatrixJobs(TiledTask):
     """The task type `submatrix`."""
 
     name: ClassVar[str] = "submatrix"
@@ -61,51 +64,37 @@ class SubmatrixJobs:
         }
     )
 
-    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+    def manifest(self, context: JobContext, task: SubmatrixTask) -> MatrixManifest:
         """Raises NotFoundError, NotReadyError, InvalidSolveError."""
-        request = SubmatrixTask.model_validate(task)
-        source = symmetric_gram(context, request.matrix, request.array)
         manifest = submatrix_manifest(
-            source,
-            np.array(request.rows, np.int64),
-            None if request.columns is None else np.array(request.columns, np.int64),
+            symmetric_gram(context, task.matrix, task.array),
+            np.array(task.rows, np.int64),
+            None if task.columns is None else np.array(task.columns, np.int64),
             compute_block_rows=context.settings.compute_block_rows,
             max_chunk_bytes=context.settings.max_chunk_bytes,
             workers=context.compute.expected_workers(),
         )
-        manifest = stored_manifest(context, manifest.id) or manifest
-        return Plan(
-            manifest=manifest,
-            request_digest=request_digest({"task": self.name, "matrix": manifest.id}),
-            estimate=_estimate(context, source, manifest).to_json(),
-        )
+        return stored_manifest(context, manifest.id) or manifest
 
-    def run(
-        self,
-        context: JobContext,
-        job: JobRecord,
-        manifest: MatrixManifest | None,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> dict[str, Any] | None:
-        assert manifest is not None  # every plan of this type has one
-        request = manifest.provenance["request"]
-        source = symmetric_gram(context, request["matrix"], request["array"])
-        return run_tiles(
-            context,
-            job,
+    def cost(self, context: JobContext, manifest: MatrixManifest) -> TileCost:
+        estimate = estimate_submatrix(
+            _source(context, manifest),
             manifest,
-            reporter,
-            should_stop,
-            seconds_per_tile=_estimate(context, source, manifest).seconds_per_tile,
-            rate_key=None,
+            workers=context.compute.expected_workers(),
+            worker_base_bytes=WORKER_BASE_BYTES,
         )
+        return TileCost(estimate)
+
+    def tiles(
+        self, context: JobContext, manifest: MatrixManifest, common: dict[str, Any]
+    ) -> tuple[TileTask, ComputeBatch]:
+        request, source = manifest.provenance["request"], _source(context, manifest)
+        rows, columns = unpack_indices(request["rows"]), request["columns"]
+        chosen = None if columns is None else unpack_indices(columns)
+        task = SubmatrixTiles(**common, source=source, rows=rows, columns=chosen)
+        return task, compute_submatrix_batch
 
 
-def _estimate(context: JobContext, source: StoredTiles, manifest: MatrixManifest) -> Estimate:
-    return estimate_submatrix(
-        source,
-        manifest,
-        workers=context.compute.expected_workers(),
-        worker_base_bytes=WORKER_BASE_BYTES,
-    )
+def _source(context: JobContext, manifest: MatrixManifest) -> StoredTiles:
+    request = manifest.provenance["request"]
+    return symmetric_gram(context, request["matrix"], request["array"])

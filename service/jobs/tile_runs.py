@@ -1,17 +1,20 @@
-"""Matrices that are computed tile by tile: what their tiles are, running them, sealing them."""
+"""Task types whose matrices are computed tile by tile: planning, running and sealing them."""
 
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import dataset, symmetric_gram
+from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.tile_progress import TileProgress
 from storage import matrices
@@ -21,27 +24,83 @@ from storage.errors import NotFoundError
 from storage.format import MatrixManifest
 from workers.driver import ComputeBatch, DriverSettings, run_gram
 from workers.errors import ClusterUnavailableError
-from workers.kernels.spec import parse_kernel
-from workers.pixel_gram import PixelTask, compute_pixel_batch
+from workers.estimate import Estimate
+from workers.gram import request_digest
 from workers.plan import Tile, TilePlan
-from workers.submatrix import SubmatrixTask, compute_submatrix_batch, unpack_indices
-from workers.tiles import GramTask, TileResult, TileTask, compute_batch
-
-TILED_TASKS = ("gram", "pixel_gram", "submatrix")
-"""Task types whose matrices are made of tiles that can be computed again, one by one."""
+from workers.tiles import TileResult, TileTask
 
 
-def tile_task(
+@dataclass(frozen=True)
+class TileCost:
+    """`rate_key`: under which the measured speed of the tiles is kept; None: it is not."""
+
+    estimate: Estimate
+    rate_key: str | None = None
+
+
+class TiledTask(ABC):
+    """A task type whose matrix is computed tile by tile: planned, run, and repaired alike."""
+
+    name: ClassVar[str]
+    schema: ClassVar[type[BaseModel]]
+    examples: ClassVar[Mapping[str, dict[str, Any]]]
+
+    @abstractmethod
+    def manifest(self, context: JobContext, task: Any) -> MatrixManifest:
+        """What a job for `task`, an instance of `schema`, builds; as it was begun, if it was.
+
+        Checks all that can be checked before any work. Raises GramianError subclasses.
+        """
+
+    @abstractmethod
+    def cost(self, context: JobContext, manifest: MatrixManifest) -> TileCost:
+        """What the tiles of `manifest` cost."""
+
+    @abstractmethod
+    def tiles(
+        self, context: JobContext, manifest: MatrixManifest, common: dict[str, Any]
+    ) -> tuple[TileTask, ComputeBatch]:
+        """What computes tiles of `manifest`, by its provenance, and the function that runs it in
+        the workers. `common`: the fields of every TileTask. Raises NotFoundError."""
+
+    def facts(self, manifest: MatrixManifest) -> dict[str, Any]:
+        """What the summary says beyond tiles and bytes."""
+        return {}
+
+    def plan(self, context: JobContext, task: dict[str, Any]) -> Plan:
+        """Raises what `manifest` raises."""
+        manifest = self.manifest(context, self.schema.model_validate(task))
+        return Plan(
+            manifest=manifest,
+            # The matrix id stands for everything that determines the values.
+            request_digest=request_digest({"task": self.name, "matrix": manifest.id}),
+            estimate=self.cost(context, manifest).estimate.to_json(),
+        )
+
+    def run(
+        self,
+        context: JobContext,
+        job: JobRecord,
+        manifest: MatrixManifest | None,
+        reporter: Reporter,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, Any] | None:
+        assert manifest is not None  # every plan of these types has one
+        task = self.tiles(context, manifest, tile_fields(context, job, manifest))
+        cost = self.cost(context, manifest)
+        summary = run_tiles(context, job, task, cost, reporter, should_stop)
+        return None if summary is None else {**summary, **self.facts(manifest)}
+
+
+def tile_fields(
     context: JobContext,
     job: JobRecord,
     manifest: MatrixManifest,
     *,
     repair: Mapping[tuple[str, Tile], bytes] | None = None,
-) -> tuple[TileTask, ComputeBatch]:
-    """What computes tiles of `manifest`, by its provenance, and the function that runs it in the
-    workers. `repair`: see `workers.tiles.TileTask`. Raises NotFoundError."""
-    request = manifest.provenance["request"]
-    common: dict[str, Any] = {
+) -> dict[str, Any]:
+    """The fields that every TileTask has. `repair`: see `workers.tiles.TileTask`."""
+    return {
         "store_url": context.blobs.url,
         "manifest": manifest,
         "panel_cache_bytes": context.settings.panel_cache_bytes,
@@ -49,36 +108,22 @@ def tile_task(
         "job": job.id,
         "repair": repair,
     }
-    if request.get("task") == "submatrix":
-        source = symmetric_gram(context, request["matrix"], request["array"])
-        rows, columns = unpack_indices(request["rows"]), request["columns"]
-        chosen = None if columns is None else unpack_indices(columns)
-        task = SubmatrixTask(**common, source=source, rows=rows, columns=chosen)
-        return task, compute_submatrix_batch
-    kernel = parse_kernel(request["kernel"]).canonical()
-    x1 = dataset(context.catalog, request["x1"])
-    if request.get("task") == "pixel_gram":
-        first, second = request["images"]
-        return PixelTask(**common, kernel=kernel, x=x1, images=(first, second)), compute_pixel_batch
-    x2 = None if request["x2"] is None else dataset(context.catalog, request["x2"])
-    return GramTask(**common, kernel=kernel, x1=x1, x2=x2), compute_batch
 
 
 def run_tiles(
     context: JobContext,
     job: JobRecord,
-    manifest: MatrixManifest,
+    task: tuple[TileTask, ComputeBatch],
+    cost: TileCost,
     reporter: Reporter,
     should_stop: Callable[[], bool],
-    *,
-    seconds_per_tile: float,
-    rate_key: str | None,
 ) -> dict[str, Any] | None:
     """Compute what is missing of a matrix and seal it; the summary, or None if told to stop.
 
-    `seconds_per_tile`: what a tile is expected to take. `rate_key`: under which the speed that is
-    measured is kept, if it is. Raises what `run_gram` raises, and ClusterUnavailableError.
+    Raises what `run_gram` raises, and ClusterUnavailableError.
     """
+    tiles, compute = task
+    manifest = tiles.manifest
     progress = TileProgress(context.catalog, reporter, manifest, stored_grid(context, manifest))
     reporter.report(progress.snapshot(), force=True)
     client = context.compute.client()
@@ -91,20 +136,19 @@ def run_tiles(
     def interrupted() -> bool:
         return should_stop() or client.status == "closed"
 
-    task, compute = tile_task(context, job, manifest)
     outcome = run_gram(
         client,
-        task,
+        tiles,
         stored=progress.stored,
         on_results=on_results,
         should_stop=interrupted,
         priority=lambda: context.shares.priority(job.owner),
-        seconds_per_tile=seconds_per_tile,
+        seconds_per_tile=cost.estimate.seconds_per_tile,
         settings=driver_settings(context),
         compute=compute,
     )
-    if rate_key is not None:
-        progress.record_rate(rate_key)
+    if cost.rate_key is not None:
+        progress.record_rate(cost.rate_key)
     if outcome.stopped:
         reporter.flush()
         if not should_stop():

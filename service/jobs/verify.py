@@ -15,7 +15,8 @@ from service.jobs.context import JobContext
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.results import DenseCost
-from service.jobs.tile_runs import TILED_TASKS, driver_settings, seal, tile_task
+from service.jobs.tile_runs import driver_settings, seal, tile_fields
+from service.jobs.tiled_tasks import TILED_TASKS, made_by
 from service.schemas.common import EXAMPLE_MATRIX, MatrixId
 from service.schemas.tasks import Asked
 from storage import matrices
@@ -72,12 +73,10 @@ class VerifyJobs:
         """Raises NotFoundError, NotReadyError, InvalidRequestError."""
         request = VerifyTask.model_validate(task)
         manifest = _sealed_manifest(context, request.matrix)
-        # A derived Gram matrix (label-kernel) is a Gram, too, but no tile of it has a record.
-        made_by = manifest.provenance.get("request", {}).get("task", manifest.kind)
-        if request.repair and made_by not in TILED_TASKS:
+        if request.repair and made_by(manifest) not in TILED_TASKS:
             raise InvalidRequestError(
-                f"{manifest.id} was made by {made_by}: only tiles of {' and '.join(TILED_TASKS)}"
-                " jobs are repaired.",
+                f"{manifest.id} was made by {made_by(manifest)}: only tiles of"
+                f" {' and '.join(TILED_TASKS)} jobs are repaired.",
                 advice="Delete it and submit the request in its provenance again.",
             )
         chunk_bytes = max(int(np.prod(a.chunk_shape)) * a.itemsize for a in manifest.arrays)
@@ -190,7 +189,8 @@ def _recompute(
     for tile in tiles:
         stored[tile] = False
     repair = {(name, (i, j)): d for (name, (i, j)), d in recorded.items() if (i, j) in tiles}
-    task, compute = tile_task(context, job, manifest, repair=repair)
+    fields = tile_fields(context, job, manifest, repair=repair)
+    task, compute = TILED_TASKS[made_by(manifest)].tiles(context, manifest, fields)
     outcome = run_gram(
         context.compute.client(),
         task,
