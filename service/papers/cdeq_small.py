@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.papers.accuracy import (
+    accuracy_curves,
+    accuracy_panel,
+    compared_ridge,
+    ridge_accuracies,
+)
 from service.papers.data import Images, load_images
 from service.papers.experiment import Experiment
-from service.papers.figure import Curve, Panel
 from service.papers.lab import Lab
 from service.papers.report import Comparison, Report, Table
 
@@ -34,13 +39,6 @@ class Size:
     ridges: tuple[float, ...]  # times trace(K)/m
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    kernel: str
-    ridge: float
-    percent: float
-
-
 def measure(lab: Lab, size: Size) -> Report:
     images = load_images(lab.data or "mnist")
     x, y = pictures(images, images.x_train[: size.train]), images.y_train[: size.train]
@@ -51,9 +49,9 @@ def measure(lab: Lab, size: Size) -> Report:
     found = [
         accuracy
         for name, kernel in kernels.items()
-        for accuracy in _accuracies(lab, name, kernel, train, test, size.ridges)
+        for accuracy in ridge_accuracies(lab, name, kernel, train, test, size.ridges)
     ]
-    compared = found[size.ridges.index(_compared(size.ridges))]
+    compared = found[size.ridges.index(compared_ridge(COMPARED_RIDGE, size.ridges))]
     return Report(
         name=EXPERIMENT.name,
         title=f"Convolutional equilibrium NTK on {len(x)} training images",
@@ -72,7 +70,7 @@ def measure(lab: Lab, size: Size) -> Report:
             tuple((a.kernel, a.ridge, a.percent) for a in found),
         ),
         differences=_differences(images, len(x), len(x_test), compared.ridge),
-        panels=_panels(found, list(kernels)),
+        panels=(accuracy_panel(accuracy_curves(found, kernels)),),
         settings={
             "images": images.title,
             "training": len(x),
@@ -105,29 +103,6 @@ def _kernels(images: Images, depth: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def _accuracies(
-    lab: Lab, name: str, kernel: dict[str, Any], train: str, test: str, ridges: tuple[float, ...]
-) -> list[Accuracy]:
-    gram = lab.gram(f"{name}: training images", kernel, train, outputs=["ntk"])
-    cross = lab.gram(f"{name}: test images", kernel, test, train, outputs=["ntk"])
-    found = []
-    for ridge in ridges:
-        summary = lab.solve(
-            f"{name}: regression, ridge {ridge:g}",
-            gram,
-            cross=cross,
-            ridge=ridge,
-            ridge_relative=True,
-        )
-        found.append(Accuracy(name, ridge, 100 * float(summary["accuracy"])))
-    return found
-
-
-def _compared(ridges: tuple[float, ...]) -> float:
-    """The ridge whose accuracy stands next to the published one: chosen before looking."""
-    return COMPARED_RIDGE if COMPARED_RIDGE in ridges else ridges[0]
-
-
 def _differences(images: Images, train: int, test: int, ridge: float) -> tuple[str, ...]:
     sentences = [
         "The paper regresses without regularisation; here a ridge of "
@@ -147,16 +122,6 @@ def _differences(images: Images, train: int, test: int, ridge: float) -> tuple[s
         )
     sentences.append("The paper does not say which training images it took; here the first ones.")
     return tuple(sentences)
-
-
-def _panels(found: list[Accuracy], names: list[str]) -> tuple[Panel, ...]:
-    curves = []
-    for name in names:
-        own = [a for a in found if a.kernel == name]
-        curves.append(
-            Curve(name, np.array([a.ridge for a in own]), np.array([a.percent for a in own]))
-        )
-    return (Panel("test accuracy", "ridge/(trace/m)", "percent", tuple(curves), x_scale="log"),)
 
 
 EXPERIMENT = Experiment(

@@ -12,6 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from service.papers.accuracy import (
+    RidgeAccuracy,
+    accuracy_curves,
+    accuracy_panel,
+    compared_ridge,
+    ridge_accuracies,
+)
 from service.papers.data import Images, load_images
 from service.papers.experiment import Experiment
 from service.papers.figure import Curve, Panel
@@ -35,14 +42,6 @@ class Size:
     ridges: tuple[float, ...]  # times trace(K)/m
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    kernel: str
-    ridge: float
-    percent: float
-    method: str
-
-
 def measure(lab: Lab, size: Size) -> Report:
     images = load_images(lab.data or "mnist")
     x, y = images.x_train[: size.train], images.y_train[: size.train]
@@ -52,9 +51,10 @@ def measure(lab: Lab, size: Size) -> Report:
     found = [
         accuracy
         for name, kernel in KERNELS.items()
-        for accuracy in _accuracies(lab, name, kernel, train, test, size.ridges)
+        for accuracy in ridge_accuracies(lab, name, kernel, train, test, size.ridges)
     ]
-    compared = next(a for a in found if a.kernel == "DEQ-NTK" and a.ridge == _compared(size.ridges))
+    ridge = compared_ridge(COMPARED_RIDGE, size.ridges)
+    compared = next(a for a in found if a.kernel == "DEQ-NTK" and a.ridge == ridge)
     return Report(
         name=EXPERIMENT.name,
         title=f"Equilibrium NTK on {len(x)} training images",
@@ -85,36 +85,6 @@ def measure(lab: Lab, size: Size) -> Report:
     )
 
 
-def _accuracies(
-    lab: Lab,
-    name: str,
-    kernel: Mapping[str, Any],
-    train: str,
-    test: str,
-    ridges: tuple[float, ...],
-) -> list[Accuracy]:
-    gram = lab.gram(f"{name}: training images", kernel, train, outputs=["ntk"])
-    cross = lab.gram(f"{name}: test images", kernel, test, train, outputs=["ntk"])
-    found = []
-    for ridge in ridges:
-        summary = lab.solve(
-            f"{name}: regression, ridge {ridge:g}",
-            gram,
-            cross=cross,
-            ridge=ridge,
-            ridge_relative=True,
-        )
-        found.append(
-            Accuracy(name, ridge, 100 * float(summary["accuracy"]), str(summary["method"]))
-        )
-    return found
-
-
-def _compared(ridges: tuple[float, ...]) -> float:
-    """The ridge whose accuracy stands next to the published one: chosen before looking."""
-    return COMPARED_RIDGE if COMPARED_RIDGE in ridges else ridges[0]
-
-
 def _differences(images: Images, train: int, test: int, ridge: float) -> tuple[str, ...]:
     sentences = [
         "The paper says that it regularises only where it states so, and states nothing for this "
@@ -133,18 +103,12 @@ def _differences(images: Images, train: int, test: int, ridge: float) -> tuple[s
     return tuple(sentences)
 
 
-def _panels(found: list[Accuracy]) -> tuple[Panel, ...]:
-    curves = []
-    for name in KERNELS:
-        own = [a for a in found if a.kernel == name]
-        curves.append(
-            Curve(name, np.array([a.ridge for a in own]), np.array([a.percent for a in own]))
-        )
+def _panels(found: list[RidgeAccuracy]) -> tuple[Panel, ...]:
     ridges = np.array(sorted({a.ridge for a in found}))
-    curves.append(
-        Curve("published, 60000 digits", ridges, np.full(len(ridges), PUBLISHED), style="dashed")
+    published = Curve(
+        "published, 60000 digits", ridges, np.full(len(ridges), PUBLISHED), style="dashed"
     )
-    return (Panel("test accuracy", "ridge/(trace/m)", "percent", tuple(curves), x_scale="log"),)
+    return (accuracy_panel((*accuracy_curves(found, KERNELS), published)),)
 
 
 EXPERIMENT = Experiment(
