@@ -59,7 +59,7 @@ def pack(
     try:
         with tarfile.open(temporary, "x", format=tarfile.PAX_FORMAT) as archive:
             for key in _keys(manifest):
-                data = _get(blobs, key)
+                data = matrices.get_chunk(blobs, key)
                 member = tarfile.TarInfo(key)
                 member.size = len(data)
                 member.mode = 0o644
@@ -162,13 +162,6 @@ def _chunk_keys(manifest: MatrixManifest) -> Iterator[str]:
     for layout in manifest.arrays:
         for coords in matrices.all_stored_coords(layout):
             yield matrices.stored_chunk(manifest, layout, coords)[0]
-
-
-def _get(blobs: BlobStore, key: str) -> bytes:
-    try:
-        return blobs.get(key)
-    except NotFoundError:
-        raise matrices.missing_chunk(key) from None
 
 
 class ArchiveBlobs:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.client.models import Job
 
 
-class Tasks:
+class Tasks(ABC):
     """Submits tasks; each call returns the job at once. Part of `Client`."""
 
+    @abstractmethod
     def submit(self, task: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
         """What every method here calls; `Client` knows how."""
-        raise NotImplementedError
 
     def gram(
         self,

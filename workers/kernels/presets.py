@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
@@ -40,9 +41,9 @@ class PresetModel(CatalogueModel):
 
     outputs: ClassVar[tuple[str, ...]] = ("ntk",)
 
+    @abstractmethod
     def expand(self) -> KernelSpec:
         """The network in layers. Raises pydantic's ValidationError where it is not one."""
-        raise NotImplementedError
 
 
 Deviation = Annotated[float, Field(gt=0, strict=True)]

@@ -17,6 +17,7 @@ processes that never compute.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -43,9 +44,9 @@ class ActivationModel(CatalogueModel):
 
     op: Literal["activation"] = "activation"
 
+    @abstractmethod
     def dual(self) -> Dual:
         """The dual kernels of this activation."""
-        raise NotImplementedError
 
 
 class Correlation(NamedTuple):

@@ -7,6 +7,7 @@ arrays or JAX arrays: `xp` is numpy or jax.numpy.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,17 +18,19 @@ GELU_TANH_CUBIC = 0.044715
 
 
 @dataclass(frozen=True)
-class Function:
+class Function(ABC):
     """Base: phi and its derivative (at the kink, either side)."""
 
     odd: ClassVar[bool] = False
     nonnegative: ClassVar[bool] = False
 
+    @abstractmethod
     def value(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+        """phi(x)."""
 
+    @abstractmethod
     def slope(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+        """phi'(x)."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -32,9 +33,9 @@ class SpatialPreset(PresetModel):
 
     normalize: Literal["none", "unit", "unit_pixel"] = "none"
 
+    @abstractmethod
     def layers(self) -> tuple[Any, ...]:
         """The layers after the normalisation."""
-        raise NotImplementedError
 
     def expand(self) -> KernelSpec:
         first = (
