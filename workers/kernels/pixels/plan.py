@@ -48,14 +48,15 @@ SMALL_BLOCK_PIXELS = 2304
 """Edge of the blocks where the network reaches little: so many that several workers share them."""
 
 HALOS_PER_STRIP = 4
-"""Rows of a strip, in halos, up to which blocks are made larger: half of what is computed is then
-overlap. Wider strips save less than their memory costs."""
+"""Rows of a strip, in halos, up to which blocks are made larger: what it is computed from is then
+half as high again. Higher strips save less than their memory costs."""
 
 MAX_BLOCK_BYTES = 64 << 20
 """Of one output of one block."""
 
 STORE_NANOSECONDS = 30.0
-"""Per pixel pair: from its plane into the slab, and from there into the block."""
+"""Per pixel pair: from its plane into the slab, and from there into the block. Not calibrated: on a
+busy Xeon 96 x 96 pixels at depth 10 took 2.8 times what the model says."""
 
 
 @dataclass(frozen=True)
