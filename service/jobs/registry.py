@@ -1,4 +1,4 @@
-"""The task types: everything that `POST /v1/jobs` takes. README.md says how to add one."""
+"""The task types: everything that `POST /v1/jobs` takes. tasks/README.md says how to add one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from service.jobs.analysis import ANALYSIS, AnalysisTask
-from service.jobs.dynamics import DYNAMICS, DynamicsTask
-from service.jobs.gram import GramTask
-from service.jobs.label_kernel import LABEL_KERNEL, LabelKernelTask
-from service.jobs.likelihood import LIKELIHOOD, LikelihoodTask
-from service.jobs.pixel_gram import PixelGramTask
 from service.jobs.plans import TaskType
-from service.jobs.posterior import POSTERIOR, PosteriorTask
-from service.jobs.predict import PREDICT, PredictTask
-from service.jobs.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
-from service.jobs.solve import SOLVE, SolveTask
-from service.jobs.spectrum import SPECTRUM, SpectrumTask
-from service.jobs.submatrix import SubmatrixTask
-from service.jobs.svm import SVM, SvmTask
-from service.jobs.tiled_tasks import TILED_TASKS
-from service.jobs.verify import VerifyJobs, VerifyTask
+from service.jobs.tasks.analysis import ANALYSIS, AnalysisTask
+from service.jobs.tasks.dynamics import DYNAMICS, DynamicsTask
+from service.jobs.tasks.gram import GramTask
+from service.jobs.tasks.label_kernel import LABEL_KERNEL, LabelKernelTask
+from service.jobs.tasks.likelihood import LIKELIHOOD, LikelihoodTask
+from service.jobs.tasks.pixel_gram import PixelGramTask
+from service.jobs.tasks.posterior import POSTERIOR, PosteriorTask
+from service.jobs.tasks.predict import PREDICT, PredictTask
+from service.jobs.tasks.ridge import CLASSIFY, RIDGE, ClassifyTask, RidgeTask
+from service.jobs.tasks.solve import SOLVE, SolveTask
+from service.jobs.tasks.spectrum import SPECTRUM, SpectrumTask
+from service.jobs.tasks.submatrix import SubmatrixTask
+from service.jobs.tasks.svm import SVM, SvmTask
+from service.jobs.tasks.tiled_tasks import TILED_TASKS
+from service.jobs.tasks.verify import VerifyJobs, VerifyTask
 from service.schemas.tasks import Asked
 
 TASK_TYPES: tuple[TaskType, ...] = (

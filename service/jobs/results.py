@@ -1,8 +1,8 @@
 """Task types whose result is a few arrays and a summary: everything but Gram matrices.
 
 Such a task type is one `ResultTask`: a schema, examples, and a function `prepare` that checks a
-request against what is stored and says what will be computed, what that costs, and how. README.md
-in this folder shows how to add one.
+request against what is stored and says what will be computed, what that costs, and how.
+tasks/README.md shows how to add one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What all tasks of `POST /v1/jobs` have in common.
 
-Each task type has its schema next to the code that plans and runs it (`service/jobs`). What only
-the stored objects can tell (do they exist, do their shapes agree) is checked there too.
+Each task type has its schema next to the code that plans and runs it (`service/jobs/tasks`). What
+only the stored objects can tell (do they exist, do their shapes agree) is checked there too.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.jobs.solve_estimate import SolveEstimate, estimate_solve
+from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
 from storage.format import ArrayLayout
 
 BASE = 100 << 20

@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from service.jobs.analysis import (
+from service.jobs.registry import KINDS, TASK_TYPES, Task, task_examples
+from service.jobs.results import tall_layout
+from service.jobs.tasks.analysis import (
     _INPUTS,
     ANALYSES,
     Analysis,
@@ -17,9 +19,7 @@ from service.jobs.analysis import (
     OnPair,
     OnTargets,
 )
-from service.jobs.registry import KINDS, TASK_TYPES, Task, task_examples
-from service.jobs.results import tall_layout
-from service.jobs.theory import OnSamples
+from service.jobs.tasks.theory import OnSamples
 from storage.digest import check_blocks
 
 

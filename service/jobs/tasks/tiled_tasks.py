@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from service.jobs.gram import GramJobs
-from service.jobs.pixel_gram import PixelGramJobs
-from service.jobs.submatrix import SubmatrixJobs
+from service.jobs.tasks.gram import GramJobs
+from service.jobs.tasks.pixel_gram import PixelGramJobs
+from service.jobs.tasks.submatrix import SubmatrixJobs
 from service.jobs.tile_runs import TiledTask
 from storage.format import MatrixManifest
 

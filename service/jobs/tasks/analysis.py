@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import (
+from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.tasks.inputs import (
     check_dense_rows,
     right_hand_sides,
     rows_dataset,
     symmetric_gram,
 )
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
-from service.jobs.theory import (
+from service.jobs.tasks.theory import (
     DepthConvergence,
     DepthLimit,
     EdgeOfChaos,

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import symmetric_gram
+from service.jobs.tasks.inputs import symmetric_gram
 from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_MATRIX
 from service.schemas.tasks import OnGram

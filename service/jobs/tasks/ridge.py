@@ -12,7 +12,7 @@ from pydantic import Field
 
 from service.jobs.context import JobContext
 from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
-from service.jobs.training import Cross, Training, WithCross, cross_of, training_of
+from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES

@@ -7,10 +7,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import check_dense_rows, right_hand_sides, rows_dataset, symmetric_gram
 from service.jobs.results import DenseCost, ResultTask, Running, Work, in_one_worker
-from service.jobs.solve_estimate import estimate_solve
-from service.jobs.training import OnTraining
+from service.jobs.tasks.inputs import (
+    check_dense_rows,
+    right_hand_sides,
+    rows_dataset,
+    symmetric_gram,
+)
+from service.jobs.tasks.solve_estimate import estimate_solve
+from service.jobs.tasks.training import OnTraining
 from service.schemas.common import EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
 from workers.memory import WORKER_BASE_BYTES

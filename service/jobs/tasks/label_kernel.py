@@ -7,14 +7,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import (
+from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.tasks.inputs import (
     check_dense_rows,
     required_targets,
     right_hand_sides,
     rows_dataset,
     symmetric_gram,
 )
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
 from service.schemas.tasks import OnGram
 from workers.analyses.label_kernel import stored_label_kernel

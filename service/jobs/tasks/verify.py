@@ -15,8 +15,8 @@ from service.jobs.context import JobContext
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.results import DenseCost
+from service.jobs.tasks.tiled_tasks import TILED_TASKS, made_by
 from service.jobs.tile_runs import driver_settings, seal, tile_fields
-from service.jobs.tiled_tasks import TILED_TASKS, made_by
 from service.schemas.common import EXAMPLE_MATRIX, MatrixId
 from service.schemas.tasks import Asked
 from storage import matrices

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from service.jobs.context import JobContext
-from service.jobs.gram import Output, cross_tiling
-from service.jobs.inputs import (
+from service.jobs.progress import Pace
+from service.jobs.results import ResultTask, Running, Work, write_arrays
+from service.jobs.tasks.gram import Output, cross_tiling
+from service.jobs.tasks.inputs import (
     dataset,
     own_targets,
     required_targets,
     rows_dataset,
     targets_of,
 )
-from service.jobs.progress import Pace
-from service.jobs.results import ResultTask, Running, Work, write_arrays
 from service.schemas.common import EXAMPLE_SOLUTION, EXAMPLE_TEST_SET, DatasetId, MatrixId
 from service.schemas.tasks import Asked
 from storage import matrices

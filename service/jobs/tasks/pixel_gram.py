@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.gram import DTypeName, Output
-from service.jobs.inputs import dataset
+from service.jobs.tasks.gram import DTypeName, Output
+from service.jobs.tasks.inputs import dataset
 from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_IMAGES, DatasetId
 from service.schemas.tasks import Asked

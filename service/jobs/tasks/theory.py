@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import dataset
+from service.jobs.tasks.inputs import dataset
 from service.schemas.common import DatasetId
 from service.schemas.tasks import Asked
 from storage.datasets import read_rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import (
+from service.jobs.tasks.inputs import (
     check_dense_rows,
     own_targets,
     required_targets,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import dataset
+from service.jobs.tasks.inputs import dataset
 from service.jobs.tile_runs import TileCost, TiledTask, stored_manifest
 from service.schemas.common import EXAMPLE_DATASET, EXAMPLE_TEST_SET, DatasetId
 from service.schemas.tasks import Asked

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import check_dense_rows, symmetric_gram
 from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.tasks.inputs import check_dense_rows, symmetric_gram
 from service.schemas.common import EXAMPLE_MATRIX
 from service.schemas.tasks import OnGram
 from workers.analyses.stored import ANALYSIS_COPIES, stored_spectrum

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import own_targets, required_targets, rows_dataset, targets_of
 from service.jobs.results import ResultTask, Running, Work, write_arrays
-from service.jobs.solve_estimate import estimate_solve
+from service.jobs.tasks.inputs import own_targets, required_targets, rows_dataset, targets_of
+from service.jobs.tasks.solve_estimate import estimate_solve
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
 from service.schemas.tasks import OnGram
 from storage.format import MatrixManifest

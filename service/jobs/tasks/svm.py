@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.inputs import (
+from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.tasks.inputs import (
     check_dense_rows,
     own_targets,
     required_targets,
@@ -18,7 +19,6 @@ from service.jobs.inputs import (
     symmetric_gram,
     targets_of,
 )
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
 from service.schemas.tasks import OnGram
 from workers.errors import MissingExtraError
