@@ -57,6 +57,11 @@ class Metrics:
             "Seconds that workers spent on tiles.",
             registry=self.registry,
         )
+        self.missing_previews = Counter(
+            "gramian_previews_unwritten_total",
+            "Previews of stored tiles that the store would not take.",
+            registry=self.registry,
+        )
         self.jobs_ended = Counter(
             "gramian_jobs_ended_total",
             "Jobs that this process saw end.",
@@ -71,6 +76,7 @@ class Metrics:
         for result in results:
             self.tiles.labels("computed" if result.computed else "found").inc()
             self.tile_seconds.inc(result.seconds)
+            self.missing_previews.inc(result.missing_previews)
             if result.computed:
                 self.tile_bytes.inc(sum(record.stored_bytes for record in result.records))
 

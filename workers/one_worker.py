@@ -15,6 +15,7 @@ import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
 
+from storage import previews
 from storage.blobs import open_blobs
 from storage.format import MatrixManifest
 from storage.matrices import write_array
@@ -66,6 +67,7 @@ def perform(call: Call, check_stop: CheckStop | None = None) -> Written:
         for layout in call.manifest.arrays:
             values = np.ascontiguousarray(computed.arrays[layout.name], dtype=layout.dtype)
             digests[layout.name] = write_array(blobs, call.manifest, layout.name, values)
+            previews.write_array(blobs, call.manifest, layout.name, values)
             check()
     return Written({**computed.summary, "seconds": time.monotonic() - started}, digests)
 

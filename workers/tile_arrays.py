@@ -67,19 +67,19 @@ class TileArray:
     ) -> None:
         self.chunk = chunk
         self.statistics = TileStatistics(shape, block_rows)
-        self._values = chunk.values[: shape[0], : shape[1]]
+        self.values = chunk.values[: shape[0], : shape[1]]
         self._block_rows = block_rows
         self._diagonal = diagonal
 
     def put(self, r: int, c: int, block: NDArray[np.floating]) -> None:
         """Compute block (r, c), padded or clipped."""
         b = self._block_rows
-        target = self._values[r * b : (r + 1) * b, c * b : (c + 1) * b]
+        target = self.values[r * b : (r + 1) * b, c * b : (c + 1) * b]
         clipped = block[: target.shape[0], : target.shape[1]]
         self.statistics.add(r, c, clipped)
         target[...] = clipped
         if self._diagonal and r != c:
-            self._values[c * b : (c + 1) * b, r * b : (r + 1) * b] = clipped.T
+            self.values[c * b : (c + 1) * b, r * b : (r + 1) * b] = clipped.T
 
 
 def stored_statistics(

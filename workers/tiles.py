@@ -2,6 +2,10 @@
 
 Idempotent: a tile whose chunks are already stored and pass their checksums is not computed again,
 so a retried, duplicated or resumed batch costs one read. Tiles return a few numbers, never data.
+
+Each chunk is followed by its preview (storage.previews), made while its values are in memory. A
+preview that cannot be written costs the tile nothing: it is logged and counted, and made again
+from the chunk by whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from storage import datasets, matrices
+from storage import datasets, matrices, previews
 from storage.blobs import BlobStore, open_blobs
 from storage.catalog.records import TileRecord
 from storage.chunks import ChunkBuffer
@@ -29,7 +34,7 @@ from workers.logs import about_job
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
 from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
-from workers.worker_state import WorkerState, worker_state
+from workers.worker_state import WorkerState, own_address, worker_state
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +77,17 @@ class GramTask(TileTask):
 
 @dataclass(frozen=True)
 class TileResult:
-    """One finished tile: a record per output array; `computed` is False if it was found stored."""
+    """One finished tile: a record per output array; `computed` is False if it was found stored.
+
+    `worker`: the address of the process that did it. `missing_previews`: of how many of its
+    arrays the preview could not be written."""
 
     tile: Tile
     records: tuple[TileRecord, ...]
     computed: bool
     seconds: float
+    worker: str = ""
+    missing_previews: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,9 +162,11 @@ class TileWorker:
         self._state = state
         self._block_rows = task.manifest.block_rows
         self._chunks: dict[str, ChunkBuffer] = {}  # by array, made for the first tile computed
+        self._missing_previews = 0  # of the tile at hand
 
     def finish(self, tile: Tile) -> TileResult:
         start = time.perf_counter()
+        self._missing_previews = 0
         found = self._found(tile) if self._task.repair is None else None
         statistics = self._compute_and_write(tile) if found is None else found
         seconds = time.perf_counter() - start
@@ -162,7 +174,14 @@ class TileWorker:
             statistics[layout.name].record(layout, tile, seconds)
             for layout in self._task.manifest.arrays
         )
-        return TileResult(tile, records, found is None, seconds)
+        return TileResult(
+            tile,
+            records,
+            found is None,
+            seconds,
+            worker=own_address(),
+            missing_previews=self._missing_previews,
+        )
 
     def _on_diagonal(self, tile: Tile) -> bool:
         return self._task.manifest.arrays[0].symmetric and tile[0] == tile[1]
@@ -181,7 +200,13 @@ class TileWorker:
             except (CorruptChunkError, MissingChunkError):
                 return None  # damaged: computing it again replaces it
             found[name] = stored_statistics(values, block_rows=self._block_rows, diagonal=diagonal)
+            if not previews.is_there(self._blobs, manifest, name, tile):
+                self._keep_preview(name, tile, values)
         return found
+
+    def _keep_preview(self, name: str, tile: Tile, values: NDArray[np.floating]) -> None:
+        kept = previews.write(self._blobs, self._task.manifest, name, tile, values)
+        self._missing_previews += not kept
 
     def _compute_and_write(self, tile: Tile) -> dict[str, TileStatistics]:
         manifest, diagonal = self._task.manifest, self._on_diagonal(tile)
@@ -204,6 +229,7 @@ class TileWorker:
             matrices.write_chunk(
                 self._blobs, manifest, name, tile, array.chunk, repair=expected is not None
             )
+            self._keep_preview(name, tile, array.values)
         return {name: array.statistics for name, array in arrays.items()}
 
     def blocks(self, tile: Tile) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -40,3 +40,11 @@ def worker_state() -> WorkerState:
         state = WorkerState()
         setattr(worker, _ATTRIBUTE, state)
     return state
+
+
+def own_address() -> str:
+    """Address of the worker that runs the calling task; empty outside of one."""
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
