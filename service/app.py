@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -32,12 +33,13 @@ from service.keyring import Keyring
 from service.metrics import CountRequests, Metrics
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
-from service.routes import access, admin, datasets, jobs, kernels, matrices, ops, zarr
+from service.routes import access, admin, datasets, jobs, kernels, matrices, ops, previews, zarr
 from service.schemas.access import NewKeyOut
 from service.schemas.common import Problem, error_responses
 from service.schemas.datasets import DatasetOut
 from service.schemas.jobs import EstimateOut, JobOut, JobResult
 from service.schemas.matrices import MatrixOut, SliceOut
+from service.schemas.pictures import PreviewOut, StatisticsOut
 from service.settings import ServiceSettings
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
@@ -58,6 +60,12 @@ Every error is an RFC 9457 problem document with a stable `kind`.
 """
 
 
+_WITH_EXAMPLES: tuple[type[BaseModel], ...] = (
+    *(DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut, NewKeyOut),
+    *(PreviewOut, StatisticsOut),
+)
+
+
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """The service as an ASGI application. `settings` come from the environment when None."""
     chosen = settings if settings is not None else ServiceSettings()
@@ -74,7 +82,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.settings = chosen
     app.state.events = EventBus()
-    for module in (ops, datasets, jobs, matrices, zarr, kernels, access, admin):
+    for module in (ops, datasets, jobs, matrices, previews, zarr, kernels, access, admin):
         app.include_router(module.router)
     add_error_handlers(app)
     app.openapi = lambda: _openapi(app, chosen)  # type: ignore[method-assign]
@@ -111,6 +119,7 @@ def _middleware(settings: ServiceSettings, metrics: Metrics) -> list[Middleware]
                     "Location",
                     "Retry-After",
                     "X-Request-ID",
+                    *previews.DESCRIPTION_HEADERS,
                 ],
             )
         )
@@ -185,7 +194,8 @@ def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema()
     schemas.setdefault("SliceOut", SliceOut.model_json_schema())
-    for model in (DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut, NewKeyOut):
+    schemas.setdefault("PreviewOut", PreviewOut.model_json_schema())
+    for model in _WITH_EXAMPLES:
         # FastAPI drops nulls, also from examples, where they are the point.
         schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     schemas.pop("HTTPValidationError", None)

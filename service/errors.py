@@ -128,6 +128,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "missing-extra": 501,
     "cluster-unavailable": 503,
     "catalog-unavailable": 503,
+    "preview-missing": 503,
     "insufficient-storage": 507,
 }
 
@@ -149,6 +150,7 @@ _RETRY_SECONDS: Mapping[str, int] = {
     "cluster-unavailable": 5,
     "catalog-unavailable": 5,
     "not-ready": 2,
+    "preview-missing": 1,
 }
 
 

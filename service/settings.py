@@ -75,6 +75,13 @@ class ServiceSettings(BaseSettings):
     max_slice_bytes: int = Field(default=256 * MIB, ge=1024)
     # JSON spends ~20 bytes and much time on each number; beyond this ask for .npy.
     max_json_numbers: int = Field(default=10_000, ge=1)
+    # One picture looks into at most this many bytes of tiles (when its window is nearly as small as
+    # its pixels), and makes at most this many bytes' previews again where they are missing: some
+    # tenths of a second each.
+    max_preview_read_bytes: int = Field(default=256 * MIB, ge=MIB)
+    max_preview_rebuild_bytes: int = Field(default=256 * MIB, ge=0)
+    # Previews that one picture reads, of some 50 us each.
+    max_preview_tiles: int = Field(default=40_000, ge=1)
     default_page_items: int = Field(default=50, ge=1)
     max_page_items: int = Field(default=300, ge=1)
 

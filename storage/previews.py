@@ -143,15 +143,23 @@ def write(
     any time. The log has the reason. Arrays without previews are left alone.
     """
     found = pyramid(manifest.array(name))
-    if found is None:
-        return True
+    return found is None or keep(blobs, manifest, name, coords, encode(found, coords, values))
+
+
+def keep(
+    blobs: BlobStore, manifest: MatrixManifest, name: str, coords: Coordinates, data: bytes
+) -> bool:
+    """`write` for a preview that was encoded before."""
     try:
-        blobs.put(key(manifest, name, coords), encode(found, coords, values))
+        blobs.put(key(manifest, name, coords), data)
     except OSError as error:
         logger.warning(
             "The preview of tile %s of %s of %s could not be written (%s); the tile is stored.",
-            coords, name, manifest.id, error.strerror,
-        )  # fmt: skip
+            coords,
+            name,
+            manifest.id,
+            error.strerror,
+        )
         return False
     return True
 
@@ -175,21 +183,30 @@ def read_level(
 ) -> Values:
     """Planes (1 or 3, rows, columns) of one level of a chunk, clipped to the array; chunks left of
     the diagonal of a symmetric array are mirrored. Raises PreviewMissingError."""
-    layout = found.layout
-    mirrored = layout.symmetric and coords[0] > coords[1]
-    stored = (coords[1], coords[0]) if mirrored else coords
-    name = key(manifest, layout.name, stored)
+    name = key(manifest, found.layout.name, stored_coords(found.layout, coords))
     data = _part(blobs, name, level.start, level.stop)
     try:
-        planes = decode_values(data, level.shape, layout.dtype, name)
+        return decode_level(found, coords, level, data)
     except CorruptChunkError as error:
         raise _missing(name) from error
-    if mirrored:
+
+
+def decode_level(found: Pyramid, coords: Coordinates, level: Level, data: bytes) -> Values:
+    """`read_level` from the bytes of the level's record. Raises CorruptChunkError."""
+    layout = found.layout
+    planes = decode_values(data, level.shape, layout.dtype, f"preview of {coords}")
+    if stored_coords(layout, coords) != coords:
         planes = planes.transpose(0, 2, 1)
     height, width = (
-        len(extents(s.stop - s.start, level.cell)) for s in layout.chunk_extent(coords)
+        len(extents(part.stop - part.start, level.cell)) for part in layout.chunk_extent(coords)
     )
     return planes[:, :height, :width]
+
+
+def stored_coords(layout: ArrayLayout, coords: Coordinates) -> Coordinates:
+    """Coordinates of the stored chunk that holds a chunk or its transpose."""
+    mirrored = layout.symmetric and coords[0] > coords[1]
+    return (coords[1], coords[0]) if mirrored else coords
 
 
 def read_diagonal(blobs: BlobStore, manifest: MatrixManifest, found: Pyramid, index: int) -> Values:

@@ -127,9 +127,9 @@ def get_slice(
         raise NotReadyError(
             "The matrix is not complete.", advice="Wait for its job.", state=str(record.state)
         )
-    media_type = _choose_media_type(accept)
+    media_type = choose_media_type(accept)
     manifest = MatrixManifest.from_json(record.manifest)
-    layout = _choose_array(manifest, array)
+    layout = choose_array(manifest, array)
     row_part = parse_slice(rows, layout.shape[0], "rows")
     col_part = _column_part(cols, layout)
     shape = _slice_shape(layout, row_part, col_part)
@@ -152,7 +152,7 @@ def get_slice(
     )
 
 
-def _choose_media_type(accept: str) -> str:
+def choose_media_type(accept: str) -> str:
     """The first acceptable type in the client's order of naming; weights other than 0 are equal."""
     for item in accept.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -163,12 +163,12 @@ def _choose_media_type(accept: str) -> str:
         if name in _NPY_RANGES:
             return NPY
     raise NotAcceptableError(
-        f"A slice comes as {NPY} or application/json, not as {accept[:100]!r}.",
+        f"This comes as {NPY} or application/json, not as {accept[:100]!r}.",
         advice=f"Send Accept: {NPY}.",
     )
 
 
-def _choose_array(manifest: MatrixManifest, name: str | None) -> ArrayLayout:
+def choose_array(manifest: MatrixManifest, name: str | None) -> ArrayLayout:
     names = [layout.name for layout in manifest.arrays]
     if name is None and len(names) > 1:
         raise InvalidRequestError(

@@ -190,12 +190,16 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
         "Ask for 1 to 10 components.",
     ),
     "not-acceptable": (
-        "A slice comes as application/x-npy or application/json, not as 'text/html'.",
+        "This comes as application/x-npy or application/json, not as 'text/html'.",
         "Send Accept: application/x-npy.",
     ),
     "corrupt-chunk": (
         "Chunk c/0/1 of ntk does not match its checksum.",
         "Delete the matrix and submit the request again to recompute it.",
+    ),
+    "preview-missing": (
+        "120 tiles have no previews yet: the matrix was imported, or is older than these.",
+        "Ask again: every request makes some of them.",
     ),
     "internal": (
         "The service met an unexpected condition.",

@@ -73,7 +73,17 @@ def test_what_is_logged_holds_no_secret() -> None:
 
 
 def test_every_limit_has_a_unit_or_counts_things() -> None:
-    units = ("_bytes", "_seconds", "_rows", "_items", "_jobs", "_numbers", "_job", "_worker")
+    units = (
+        "_bytes",
+        "_seconds",
+        "_rows",
+        "_items",
+        "_jobs",
+        "_numbers",
+        "_job",
+        "_worker",
+        "_tiles",
+    )
     limits = [name for name in ServiceSettings.model_fields if name.startswith("max_")]
     assert limits
     assert [name for name in limits if not name.endswith(units)] == []

@@ -1,0 +1,1 @@
+"""Pictures of what is stored: heat maps of matrices from the previews of their tiles, and plots."""
