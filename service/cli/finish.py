@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from service.cli.progress import JobBar
+from service.client.progress import JobBar
 from storage.errors import GramianError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from service.cli.connection import (
     matrix_id,
 )
 from service.cli.outcome import ExitCode, describe, fail, print_json, stderr, stdout
-from service.cli.progress import JobBar, bytes_text, numbers_text
+from service.client.progress import JobBar, bytes_text, numbers_text
 
 if TYPE_CHECKING:
     from service.client import Client, Job

@@ -9,7 +9,7 @@ import typer
 from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption, connected, matrix_id
 from service.cli.finish import finish
 from service.cli.outcome import ExitCode, print_json, print_rows, stderr, stdout
-from service.cli.progress import bytes_text
+from service.client.progress import bytes_text
 
 
 def verify(

@@ -15,15 +15,22 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx2
 
 from service.client.arrays import as_file, pieces, read_array, slice_text
-from service.client.errors import ApiError, ServiceUnreachableError, WaitTimeoutError
+from service.client.errors import (
+    ApiError,
+    MissingExtraError,
+    ServiceUnreachableError,
+    WaitTimeoutError,
+)
+from service.client.handles import JobHandle, SamplesLike
 from service.client.models import Answer, Dataset, Event, Job, Json, Matrix
 from service.client.people import People
-from service.client.tasks import Tasks
+from service.client.tasks import H, Tasks
 from service.client.transport import Transport
 from service.client.watch import follow
 
 if TYPE_CHECKING:
     import numpy as np
+    import zarr
     from numpy.typing import NDArray
 
 _NPY = "application/x-npy"
@@ -85,15 +92,19 @@ class Client(People, Tasks):
 
     def upload(
         self,
-        x: NDArray[Any] | str | Path,
-        y: NDArray[Any] | str | Path | None = None,
+        x: SamplesLike,
+        y: SamplesLike | None = None,
         name: str | None = None,
     ) -> Dataset:
         """Store samples x (m, ...) and targets y (m,) or (m, k).
 
-        Arrays, or paths of `.npy` files (`.npz` with x and y for `x`). Streamed from disk, so
-        memory-mapped arrays larger than memory work. Raises ApiError, ServiceUnreachableError.
+        Arrays of any library, or paths of `.npy` files (`.npz` with x and y for `x`). Streamed
+        from disk, so memory-mapped arrays larger than memory work. Raises InvalidArrayError before
+        anything is sent, ApiError, ServiceUnreachableError.
         """
+        from service.client.samples import checked_samples
+
+        x, y = checked_samples(x, y)
         with ExitStack() as stack:
             parts = {"x": x} if y is None else {"x": x, "y": y}
             files = {
@@ -132,7 +143,11 @@ class Client(People, Tasks):
                 raise
             return Job.of(self._transport.json("POST", "/v1/jobs", json=body, headers=headers))
 
-    def answer(self, job: Job | str, *, timeout_seconds: float | None = None) -> Answer:
+    def start(self, task: Mapping[str, Any], handle: type[H]) -> H:
+        """`submit`, with a handle of the given type for the job."""
+        return handle(self, self.submit(task))
+
+    def answer(self, job: Job | JobHandle | str, *, timeout_seconds: float | None = None) -> Answer:
         """Wait for a job and get its summary and all its arrays, in memory.
 
         For results of tasks over Gram matrices; use `fetch` or `slice` for the matrices
@@ -222,6 +237,26 @@ class Client(People, Tasks):
     def zarr_url(self, matrix_id: str) -> str:
         """What `zarr.open`, `xarray.open_zarr` and `dask.array.from_zarr` take."""
         return f"{self.base_url}/v1/matrices/{matrix_id}/zarr"
+
+    def open_zarr(self, matrix_id: str, array: str) -> zarr.Array[Any]:
+        """One array of a stored matrix over HTTP, with the key of this client.
+
+        Chunks are fetched when they are read. Needs the extra `gramian[http]`; raises
+        MissingExtraError without it.
+        """
+        import zarr
+
+        try:
+            return zarr.open_array(
+                f"{self.zarr_url(matrix_id)}/{array}",
+                mode="r",
+                storage_options={"headers": self._transport.headers},
+            )
+        except ImportError as error:
+            raise MissingExtraError(
+                "Reading Zarr over HTTP needs fsspec and aiohttp.",
+                advice="pip install 'gramian[http]', or use `numpy()`.",
+            ) from error
 
     def slice(
         self,

@@ -19,7 +19,7 @@ class Transport:
         self, base_url: str, api_key: str | None, timeout_seconds: float, http: httpx2.Client | None
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self.headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._http = http or httpx2.Client(base_url=self.base_url, timeout=timeout_seconds)
 
     def close(self) -> None:
@@ -39,7 +39,7 @@ class Transport:
     ) -> httpx2.Response:
         with self.reachable():
             response = self._http.request(
-                method, path, headers={**self._headers, **(headers or {})}, **options
+                method, path, headers={**self.headers, **(headers or {})}, **options
             )
         if response.is_success or response.status_code in accept_status:
             return response
@@ -63,7 +63,7 @@ class Transport:
             self._http.stream(
                 "GET",
                 path,
-                headers={**self._headers, **headers},
+                headers={**self.headers, **headers},
                 timeout=httpx2.Timeout(silence_seconds),
             ) as response,
         ):

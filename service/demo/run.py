@@ -21,8 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli.finish import finish
-from service.cli.progress import bytes_text, seconds_text
 from service.client import Client
+from service.client.progress import bytes_text, seconds_text
 from service.demo import data
 from service.demo.embedded import embedded_service
 from service.demo.memory import MemoryWatch

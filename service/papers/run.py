@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.progress import seconds_text
 from service.client import Client
+from service.client.progress import seconds_text
 from service.demo.embedded import embedded_service
 from service.papers.catalogue import experiment
 from service.papers.figure import require_drawing

@@ -32,9 +32,9 @@ def timed(folder: Path, workers: int, images: Any) -> dict[str, Any]:
         Client(service.url) as client,
     ):
         warm = client.upload(images[: 8 * workers])
-        client.delete_matrix(str(client.wait(client.gram(KERNEL, warm.id).id).matrix))
+        client.delete_matrix(str(client.wait(client.gram(warm.id, kernel=KERNEL).id).matrix))
         data = client.upload(images)
-        job = client.wait(client.gram(KERNEL, data.id).id)
+        job = client.wait(client.gram(data.id, kernel=KERNEL).id)
         if job.state != "succeeded":
             raise SystemExit(f"the job {job.state}: {job.error}")
         summary: dict[str, Any] = client.result(job.id)["summary"]

@@ -77,7 +77,7 @@ def _gram(client: Client, x: Any) -> tuple[float, dict[str, Any], int]:
     """(seconds from submission to success, the job's summary, tile edge). Leaves nothing stored."""
     data = client.upload(x)
     start = time.perf_counter()
-    job = client.wait(client.gram(KERNEL, data.id).id)
+    job = client.wait(client.gram(data.id, kernel=KERNEL).id)
     seconds = time.perf_counter() - start
     if job.state != "succeeded":
         raise RuntimeError(f"the job {job.state}: {job.error}")
@@ -95,7 +95,7 @@ def _start_to_first_tile(folder: Path, workers: int, x: Any) -> float:
         data = client.upload(x)
     start = time.perf_counter()
     with _service(folder, workers) as service, Client(service.url) as client:
-        job = client.gram(KERNEL, data.id)
+        job = client.gram(data.id, kernel=KERNEL)
         chunks = folder / "data" / "store" / "matrices" / str(job.matrix) / "ntk" / "c"
         while not any(chunks.glob("*/*")):
             _check_alive(service, start)

@@ -72,10 +72,10 @@ def test_tiles_of_jobs_that_were_given_up_go_and_those_of_open_jobs_stay(
     server: LiveServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = client.upload(np.eye(3, dtype=np.float32)).id
-    job = client.gram(KERNEL, data)
-    plan = server.services.runner.kinds["gram"].plan(server.services.context, job.document["task"])
+    job = client.gram(data, kernel=KERNEL)
+    plan = server.services.runner.kinds["gram"].plan(server.services.context, job.task)
     assert plan.manifest is not None
-    assert plan.manifest.id == job.matrix
+    assert plan.manifest.id == job.job.matrix
     register(server, plan.manifest)
     matrices.create(server.services.blobs, plan.manifest)
     settings = server.services.settings.model_copy(update={"retention_leftover_days": 0.0})

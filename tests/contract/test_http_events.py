@@ -28,7 +28,7 @@ def job(server: LiveServer, train: str, request: pytest.FixtureRequest) -> str:
     """A queued job with three progress events."""
     depth = 1 + abs(hash(request.node.name)) % 500
     with server.client() as client:
-        job_id = client.gram({"preset": "fc", "depth": depth}, train).id
+        job_id = client.gram(train, kernel={"preset": "fc", "depth": depth}).id
     for n in range(3):
         progress(server, job_id, n)
     return job_id
@@ -80,7 +80,7 @@ def test_news_arrive_at_once_not_at_the_next_heartbeat(
     settings = offline_settings(tmp_path, heartbeat_seconds=60.0)
     with live_server(settings) as slow, slow.client() as client:
         data = client.upload(RNG.standard_normal((20, 3))).id
-        job_id = client.gram("fc", data).id
+        job_id = client.gram(data, kernel="fc").id
         watch = client.watch(job_id)
         assert next(watch) == Event(1, "state", {"state": "queued"})
         sender = threading.Timer(0.3, progress, (slow, job_id, 7))
@@ -114,7 +114,7 @@ def test_last_event_ids_that_cannot_be(http: httpx2.Client, job: str, value: str
 
 def test_many_watchers_of_many_jobs_each_see_everything(server: LiveServer, train: str) -> None:
     with server.client() as client:
-        jobs = [client.gram({"preset": "fc", "depth": 600 + n}, train).id for n in range(3)]
+        jobs = [client.gram(train, kernel={"preset": "fc", "depth": 600 + n}).id for n in range(3)]
         seen: dict[tuple[int, str], list[Event]] = {}
 
         def watch(number: int, job_id: str) -> None:
@@ -145,7 +145,7 @@ def test_open_streams_do_not_hold_up_the_shutdown_and_watchers_survive_a_restart
     started = threading.Event()
     with live_server(settings) as first:
         client = first.client(reconnect_seconds=30.0)
-        job_id = client.gram("fc", client.upload(RNG.standard_normal((20, 3))).id).id
+        job_id = client.gram(RNG.standard_normal((20, 3)), kernel="fc").id
 
         def watch() -> None:
             for event in client.watch(job_id):

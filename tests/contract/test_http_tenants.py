@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def kind_of(call: object, *arguments: object, **options: object) -> str:
 def test_users_do_not_see_each_other(user: Users, operator: Client, tenants: LiveServer) -> None:
     alice, bob = user("alice"), user("bob")
     data = alice.upload(rows(1)).id
-    job = alice.gram(KERNEL, data).id
+    job = alice.gram(data, kernel=KERNEL).id
     matrix = put_sealed_gram(tenants, (8, 8))[0].id
     tenants.services.catalog.grant(matrix, "alice", Role.OWNER)
     for client, found in ((alice, True), (bob, False), (operator, True)):
@@ -91,13 +92,13 @@ def test_users_do_not_see_each_other(user: Users, operator: Client, tenants: Liv
         (bob.slice, matrix),
         (bob.delete_matrix, matrix),
         (bob.access, matrix),
-        (bob.gram, KERNEL, data),
+        (partial(bob.gram, kernel=KERNEL), data),
         (bob.solve, matrix),
         (bob.estimate, {"type": "gram", "kernel": KERNEL, "x1": data}),
     ]
     assert {kind_of(*call) for call in hidden} == {"404 not-found"}
     assert kind_of(bob.share, matrix, "bob") == "404 not-found"
-    with tenants.http(headers=bob._transport._headers) as http:
+    with tenants.http(headers=bob._transport.headers) as http:
         for path in (f"/v1/jobs/{job}/events", f"/v1/matrices/{matrix}/zarr/zarr.json"):
             assert http.get(path).status_code == 404
     assert alice.job(job).document["owner"] == "alice"
@@ -152,7 +153,7 @@ def test_scopes(user: Users, operator: Client) -> None:
     assert list(reader.jobs()) == []
     assert reader.me()["scope"] == "read"
     assert kind_of(reader.upload, rows(4)) == "403 forbidden"
-    assert kind_of(reader.gram, KERNEL, "ds-" + "0" * 32) == "403 forbidden"
+    assert kind_of(reader.gram, "ds-" + "0" * 32, kernel=KERNEL) == "403 forbidden"
     for client in (reader, user("dave")):
         assert kind_of(lambda c=client: list(c.keys())) == "403 forbidden"
         assert kind_of(client.create_key, "mallory", scope="admin") == "403 forbidden"
@@ -183,15 +184,15 @@ def test_quotas_refuse_with_numbers(user: Users, tenants: LiveServer) -> None:
     small = user("small", max_open_jobs=1, max_stored_bytes=40_000, max_matrix_rows=50)
     data = small.upload(rows(5)).id
     large = small.upload(rows(6, 51)).id
-    job = small.gram(KERNEL, data)
-    assert small.gram(KERNEL, data).id == job.id  # a repeat costs nothing
+    job = small.gram(data, kernel=KERNEL)
+    assert small.gram(data, kernel=KERNEL).id == job.id  # a repeat costs nothing
     with pytest.raises(ApiError) as caught:
-        small.gram({"preset": "fc", "depth": 2}, data)
+        small.gram(data, kernel={"preset": "fc", "depth": 2})
     assert (caught.value.status, caught.value.kind) == (429, "too-many-jobs")
     assert caught.value.problem["max_open_jobs"] == 1
     small.wait(small.cancel(job.id).id, timeout_seconds=20)
     with pytest.raises(ApiError) as caught:
-        small.gram(KERNEL, large)
+        small.gram(large, kernel=KERNEL)
     assert (caught.value.status, caught.value.problem["max_matrix_rows"]) == (403, 50)
     with pytest.raises(ApiError) as caught:
         small.upload(rows(7, 4000))
@@ -203,7 +204,7 @@ def test_quotas_refuse_with_numbers(user: Users, tenants: LiveServer) -> None:
 
 def test_a_key_has_a_request_rate(user: Users, tenants: LiveServer) -> None:
     limited = user("limited", max_requests_per_minute=5)
-    with tenants.http(headers=limited._transport._headers) as http:
+    with tenants.http(headers=limited._transport.headers) as http:
         answers = [http.get("/v1/me") for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert answers[-1].json()["kind"] == "too-many-requests"
@@ -214,7 +215,7 @@ def test_a_key_has_a_request_rate(user: Users, tenants: LiveServer) -> None:
 def test_the_audit_log_names_who_did_what(user: Users, operator: Client) -> None:
     eve = user("eve")
     data = eve.upload(rows(8)).id
-    job = eve.gram(KERNEL, data).id
+    job = eve.gram(data, kernel=KERNEL).id
     eve.estimate({"type": "gram", "kernel": KERNEL, "x1": data})
     eve.cancel(job)
     kind_of(eve.create_key, "mallory")

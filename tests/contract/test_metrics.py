@@ -68,7 +68,7 @@ def test_gauges_are_read_from_the_catalog_and_the_disk(
 ) -> None:
     data = upload(np.eye(3, dtype=np.float32))
     with server.client() as client:
-        job = client.gram({"preset": "fc", "depth": 1}, data).id
+        job = client.gram(data, kernel={"preset": "fc", "depth": 1}).id
     server.services.catalog.save_progress(job, {"residual": 1e-5, "fraction": 0.25})
     found = scrape(http)
     assert found["gramian_jobs", (("state", "queued"),)] == 1

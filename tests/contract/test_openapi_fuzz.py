@@ -41,7 +41,7 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
     request = {"kernel": {"layers": []}, "x1": train}
     cross = {"kernel": {"layers": []}, "x1": test, "x2": train}
     with server.client() as client:
-        job = client.gram("fc", train)
+        job = client.gram(train, kernel="fc")
         client.cancel(job.id)
         client.wait(job.id, timeout_seconds=30)
     return {

@@ -96,7 +96,7 @@ def test_a_job_runs_through_the_processes_of_the_compose_file(running: Running):
     with Client(running.url, api_key=running.key) as client:
         data = client.upload(x, name="compose")
         kernel = {"preset": "fc", "depth": 3, "normalize": "unit"}
-        job = client.wait(client.gram(kernel, data.id).id, timeout_seconds=120)
+        job = client.wait(client.gram(data.id, kernel=kernel).id, timeout_seconds=120)
         assert job.state == "succeeded", f"{job.error}\n{running.stack.log('service')}"
         group = zarr.open(
             client.zarr_url(str(job.matrix)),
@@ -119,7 +119,7 @@ def test_a_scheduler_that_was_away_costs_no_restart_by_hand(running: Running):
     running.stack.wait_healthy("scheduler")
     x = np.random.default_rng(1).normal(size=(200, 5)).astype(np.float32)
     with Client(running.url, api_key=running.key) as client:
-        job = client.gram({"preset": "fc", "depth": 1}, client.upload(x).id)
+        job = client.gram(client.upload(x).id, kernel={"preset": "fc", "depth": 1})
         job = client.wait(job.id, timeout_seconds=120)
     assert job.state == "succeeded", f"{job.error}\n{running.stack.log('service')}"
     assert "starting them again" in running.stack.log("worker")

@@ -58,8 +58,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             train = client.upload(x, labels).id
             test = client.upload(x_test, test_labels).id
             both = {"outputs": ["nngp", "ntk"]}
-            gram = finished(client, client.gram(KERNEL, train, **both))
-            cross = finished(client, client.gram(KERNEL, test, train, **both))
+            gram = finished(client, client.gram(train, kernel=KERNEL, **both))
+            cross = finished(client, client.gram(test, train, kernel=KERNEL, **both))
             out = compile_kernel(KERNEL)(x)
             yield Bench(
                 client,
@@ -183,7 +183,7 @@ def test_kernels_of_the_angle_against_the_reference(bench: Bench) -> None:
 def test_an_analysis_of_what_has_no_answer_fails_with_advice(bench: Bench) -> None:
     rng = np.random.default_rng(3)
     twice = bench.client.upload(np.repeat(rng.standard_normal((5, 4)), 2, axis=0)).id
-    gram = finished(bench.client, bench.client.gram({"preset": "fc", "depth": 1}, twice))
+    gram = finished(bench.client, bench.client.gram(twice, kernel={"preset": "fc", "depth": 1}))
     labels = bench.client.upload(rng.standard_normal((10, 2)), rng.standard_normal(10)).id
     job = bench.client.analysis("generalization_bound", matrix=gram, targets=labels)
     with pytest.raises(ApiError) as caught:
@@ -252,7 +252,7 @@ def test_ridges_and_classes_are_those_of_the_kernel(bench: Bench) -> None:
 def test_posteriors_and_training_of_the_kernel(bench: Bench) -> None:
     client = bench.client
     both = {"outputs": ["nngp", "ntk"]}
-    test_gram = finished(client, client.gram(KERNEL, bench.test, **both))
+    test_gram = finished(client, client.gram(bench.test, kernel=KERNEL, **both))
     cross = {name: client.slice(bench.cross, array=name) for name in ("nngp", "ntk")}
     prior = client.slice(test_gram, array="nngp")
     y = np.where(np.eye(CLASSES)[bench.labels] > 0, 0.9, -0.1)

@@ -55,8 +55,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         with service.client() as client:
             train = client.upload(x, labels, name="train").id
             test = client.upload(x_test, test_labels, name="test").id
-            gram = finished(client, client.gram(KERNEL, train, outputs=["nngp", "ntk"]).id)
-            cross = finished(client, client.gram(KERNEL, test, train).id)
+            gram = finished(client, client.gram(train, kernel=KERNEL, outputs=["nngp", "ntk"]).id)
+            cross = finished(client, client.gram(test, train, kernel=KERNEL).id)
             yield Bench(
                 client=client,
                 train=train,
@@ -105,11 +105,11 @@ def test_a_convolutional_gram_of_images(bench: Bench) -> None:
     data = client.upload(images, name="images").id
     task = {"type": "gram", "kernel": kernel, "x1": data}
     assert client.estimate(task)["estimate"]["representation"] == "planes"
-    matrix = finished(client, client.gram(kernel, data).id)
+    matrix = finished(client, client.gram(data, kernel=kernel).id)
     expected = compile_kernel(kernel)(images.astype(np.float64))["ntk"]
     np.testing.assert_allclose(client.slice(matrix, array="ntk"), expected, rtol=1e-6)
     with pytest.raises(ApiError, match="Samples have shape") as caught:
-        client.gram(kernel, bench.train)
+        client.gram(bench.train, kernel=kernel)
     assert caught.value.status == 422
 
 
@@ -178,7 +178,7 @@ def test_solves_predict_what_dense_algebra_predicts(
 
 
 def test_a_repeated_request_is_answered_with_the_result(bench: Bench) -> None:
-    job = bench.client.gram(KERNEL, bench.train, outputs=["ntk", "nngp"], tile_rows=256)
+    job = bench.client.gram(bench.train, kernel=KERNEL, outputs=["ntk", "nngp"], tile_rows=256)
     assert job.state == "succeeded"
     assert job.matrix == bench.gram
 
@@ -195,7 +195,7 @@ def test_what_a_matrix_was_made_from_cannot_be_deleted_first(bench: Bench) -> No
 
 
 def test_a_kernel_that_overflows_fails_its_job_with_advice(bench: Bench) -> None:
-    job = bench.client.gram({"preset": "fc", "depth": 400, "w_std": 4.0}, bench.test)
+    job = bench.client.gram(bench.test, kernel={"preset": "fc", "depth": 400, "w_std": 4.0})
     ended = bench.client.wait(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
@@ -203,7 +203,7 @@ def test_a_kernel_that_overflows_fails_its_job_with_advice(bench: Bench) -> None
     with pytest.raises(ApiError) as caught:
         bench.client.result(job.id)
     assert caught.value.kind == "job-failed"
-    again = bench.client.gram({"preset": "fc", "depth": 400, "w_std": 4.0}, bench.test)
+    again = bench.client.gram(bench.test, kernel={"preset": "fc", "depth": 400, "w_std": 4.0})
     assert again.id != job.id
     assert bench.client.wait(again.id).state == "failed"
 

@@ -22,7 +22,7 @@ def data() -> np.ndarray:
 
 def submit(client: Client, tile_rows: int) -> str:
     train = client.upload(data()).id
-    return client.gram(KERNEL, train, tile_rows=tile_rows).id
+    return client.gram(train, kernel=KERNEL, tile_rows=tile_rows).id
 
 
 def tiles_done(client: Client, job_id: str, at_least: int) -> int:

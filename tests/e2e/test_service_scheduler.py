@@ -74,7 +74,7 @@ def test_jobs_outlive_a_scheduler_that_stays_away(tmp_path: Path, cluster: Clust
     )
     with live_server(settings) as server, server.client() as client:
         data = np.random.default_rng(0).standard_normal((2000, 10)).astype(np.float32)
-        job = client.gram({"preset": "fc", "depth": 3}, client.upload(data).id, tile_rows=64)
+        job = client.gram(client.upload(data).id, kernel={"preset": "fc", "depth": 3}, tile_rows=64)
         assert not client.ready()["checks"]["scheduler"]["ok"]
         assert client.job(job.id).state == "queued"
         cluster.start()

@@ -40,7 +40,7 @@ def matrix(service: ServiceProcess) -> str:
     x = np.random.default_rng(0).standard_normal((200, 5)).astype(np.float32)
     with service.client() as client:
         data = client.upload(x, np.arange(200) % 2).id
-        job = client.gram({"preset": "fc", "depth": 1}, data, outputs=["nngp", "ntk"])
+        job = client.gram(data, kernel={"preset": "fc", "depth": 1}, outputs=["nngp", "ntk"])
         found = client.wait(job.id, timeout_seconds=120).matrix
     assert found is not None
     return found

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from service.cli.progress import JobBar, bytes_text, numbers_text, seconds_text
+from service.client.progress import JobBar, bytes_text, numbers_text, seconds_text
 
 
 @pytest.mark.parametrize(

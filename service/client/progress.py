@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from html import escape
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+Update = Callable[[str, Mapping[str, Any]], None]
+"""Takes the type and the data of an event."""
 
 
 def bytes_text(count: float) -> str:
@@ -97,3 +100,57 @@ class JobBar:
                 description=f"{self._label} ({phase})" if phase else self._label,
                 numbers=self._numbers,
             )
+
+
+@contextmanager
+def job_bar(label: str, *, show: bool | None = None) -> Iterator[Update]:
+    """A live bar for one job, in a notebook or on standard error, and the function that feeds it.
+
+    `show`: None shows it where somebody can see it move.
+    """
+    console = Console(stderr=True)
+    if show is False or (show is None and not console.is_terminal and not console.is_jupyter):
+        yield lambda event_type, data: None
+    elif console.is_jupyter:
+        from IPython.display import display
+
+        yield NotebookBar(label, display).update
+    else:
+        with JobBar(console, label) as bar:
+            yield bar.update
+
+
+class DisplayHandle(Protocol):
+    """What `IPython.display.display(..., display_id=True)` returns."""
+
+    def update(self, shown: Any) -> None: ...
+
+
+class NotebookBar:
+    """The same for a notebook: one line of HTML, replaced with every event.
+
+    Not rich's own display, which is still without ipywidgets. `display` is that of IPython.
+    """
+
+    def __init__(self, label: str, display: Callable[..., DisplayHandle]) -> None:
+        self._label, self._state, self._fraction, self._numbers = label, "queued", 0.0, ""
+        self._shown = display(self, display_id=True)
+
+    def update(self, event_type: str, data: Mapping[str, Any]) -> None:
+        if event_type == "state":
+            self._state = str(data.get("state", self._state))
+            if self._state == "succeeded":
+                self._fraction = 1.0
+        elif event_type == "progress":
+            self._fraction = float(data.get("fraction") or 0.0)
+            self._numbers = numbers_text(data) or self._numbers
+        self._shown.update(self)
+
+    def __repr__(self) -> str:
+        return f"{self._label} {self._state} {self._fraction:.0%} {self._numbers}".strip()
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<progress max='1' value='{self._fraction:.4f}'></progress> "
+            f"<code>{escape(repr(self))}</code>"
+        )
