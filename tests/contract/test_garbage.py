@@ -82,7 +82,7 @@ def test_tiles_of_jobs_that_were_given_up_go_and_those_of_open_jobs_stay(
     monkeypatch.setattr(type(server.services), "settings", property(lambda self: settings))
     assert client.garbage()["items"] == []  # an open job builds it
     client.wait(client.cancel(job.id).id, timeout_seconds=20)
-    assert [item["name"] for item in client.garbage(delete=True)["items"]] == [job.matrix]
+    assert [item["name"] for item in client.garbage(delete=True)["items"]] == [job.job.matrix]
     assert matrices.list_matrices(server.services.blobs) == []
 
 
