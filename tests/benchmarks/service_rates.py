@@ -96,7 +96,7 @@ def _start_to_first_tile(folder: Path, workers: int, x: Any) -> float:
     start = time.perf_counter()
     with _service(folder, workers) as service, Client(service.url) as client:
         job = client.gram(data.id, kernel=KERNEL)
-        chunks = folder / "data" / "store" / "matrices" / str(job.matrix) / "ntk" / "c"
+        chunks = folder / "data" / "store" / "matrices" / str(job.job.matrix) / "ntk" / "c"
         while not any(chunks.glob("*/*")):
             _check_alive(service, start)
             time.sleep(0.01)
