@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from sklearn.base import clone
 from sklearn.kernel_ridge import KernelRidge
 
 from service.client import ApiError, Client, GramHandle, NoResultError
+from workers.estimators import NTKClassifier, NTKRegressor
 from workers.kernels import compile_kernel
 
 KERNEL = {"preset": "fc", "depth": 2}
@@ -78,3 +80,18 @@ def test_a_cancelled_job_says_so(client: Client):
     assert raised.value.kind == "job-failed"
     assert slow.state == "cancelled"
     assert "cancelled" in slow._repr_html_()
+
+
+def test_estimators_answer_the_same_from_a_service(client: Client):
+    here = NTKRegressor(depth=2, ridge=0.05).fit(X, Y)
+    there = clone(NTKRegressor(depth=2, ridge=0.05, client=client)).fit(X, Y)
+    np.testing.assert_allclose(there.predict(X_NEW), here.predict(X_NEW), rtol=1e-8)
+    assert there.solve_.state == "succeeded"
+    labels = np.where(Y > 0, "up", "down")
+    remote = NTKClassifier(depth=2, client=client).fit(X, labels)
+    local = NTKClassifier(depth=2).fit(X, labels)
+    np.testing.assert_allclose(
+        remote.decision_function(X_NEW), local.decision_function(X_NEW), rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="one ridge"):
+        NTKRegressor(ridge=[1e-3, 1e-2], client=client).fit(X, Y)

@@ -70,7 +70,9 @@ def test_five_lines_of_curl(matrix: str):
     assert matrix.startswith("mx-")
 
 
-@pytest.mark.parametrize("block", _blocks("python"), ids=["zarr", "client", "library"])
+@pytest.mark.parametrize(
+    "block", _blocks("python"), ids=["zarr", "client", "library", "estimators"]
+)
 def test_python(block: str, url: str, matrix: str):
     code = block.replace(DEFAULT_URL, url).replace("$MATRIX", matrix)
     done = subprocess.run(
