@@ -66,6 +66,10 @@ class Client(People, Tasks):
     ) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: a connection is shared. scikit-learn copies the parameters of estimators."""
+        return self
+
     def close(self) -> None:
         self._transport.close()
 
@@ -188,6 +192,10 @@ class Client(People, Tasks):
     def result(self, job_id: str) -> Json:
         """Summary and links of a job that succeeded. Raises ApiError (not-ready, job-failed)."""
         return self._transport.json("GET", f"/v1/jobs/{job_id}/result")
+
+    def tiles(self, job_id: str, *, cells: int = 64) -> Json:
+        """Which tiles of a job's matrix are done, on a grid of at most `cells` by `cells`."""
+        return self._transport.json("GET", f"/v1/jobs/{job_id}/tiles", params={"cells": cells})
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """The job's events from number `after` + 1 on, as they happen, until it ends.

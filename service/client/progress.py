@@ -8,7 +8,8 @@ from html import escape
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 Update = Callable[[str, Mapping[str, Any]], None]
@@ -57,9 +58,17 @@ def numbers_text(progress: Mapping[str, Any]) -> str:
 
 
 class JobBar:
-    """One live line for one job. Feed it the job's events; use it as a context manager."""
+    """One live line for one job. Feed it the job's events; use it as a context manager.
 
-    def __init__(self, console: Console, label: str) -> None:
+    `picture` is asked with every event for something to show above the line; None: nothing.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        label: str,
+        picture: Callable[[], RenderableType | None] = lambda: None,
+    ) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
@@ -67,13 +76,15 @@ class JobBar:
             TextColumn("{task.fields[numbers]}"),
             console=console,
         )
+        self._picture = picture
+        self._live = Live(self._progress, console=console)
         self._label = label
         self._task: TaskID = self._progress.add_task(label, total=1.0, numbers="")
         self._numbers = ""
         self.state = "queued"
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -82,7 +93,7 @@ class JobBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def update(self, event_type: str, data: Mapping[str, Any]) -> None:
         """Show one event of the stream (`state` or `progress`; others are for later versions)."""
@@ -100,6 +111,8 @@ class JobBar:
                 description=f"{self._label} ({phase})" if phase else self._label,
                 numbers=self._numbers,
             )
+        shown = self._picture()
+        self._live.update(self._progress if shown is None else Group(shown, self._progress))
 
 
 @contextmanager
