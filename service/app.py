@@ -33,13 +33,25 @@ from service.keyring import Keyring
 from service.metrics import CountRequests, Metrics
 from service.middleware import BodyLimit, RequestId, ServerTiming
 from service.receive import sweep
-from service.routes import access, admin, datasets, jobs, kernels, matrices, ops, previews, zarr
+from service.routes import (
+    access,
+    admin,
+    cluster,
+    datasets,
+    job_pictures,
+    jobs,
+    kernels,
+    matrices,
+    ops,
+    previews,
+    zarr,
+)
 from service.schemas.access import NewKeyOut
 from service.schemas.common import Problem, error_responses
 from service.schemas.datasets import DatasetOut
 from service.schemas.jobs import EstimateOut, JobOut, JobResult
 from service.schemas.matrices import MatrixOut, SliceOut
-from service.schemas.pictures import PreviewOut, StatisticsOut
+from service.schemas.pictures import ClusterOut, PreviewOut, StatisticsOut, TilesOut
 from service.settings import ServiceSettings
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
@@ -60,9 +72,13 @@ Every error is an RFC 9457 problem document with a stable `kind`.
 """
 
 
+_ROUTES = (
+    *(ops, cluster, datasets, jobs, job_pictures, matrices, previews, zarr),
+    *(kernels, access, admin),
+)
 _WITH_EXAMPLES: tuple[type[BaseModel], ...] = (
     *(DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut, NewKeyOut),
-    *(PreviewOut, StatisticsOut),
+    *(PreviewOut, StatisticsOut, TilesOut, ClusterOut),
 )
 
 
@@ -82,7 +98,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.settings = chosen
     app.state.events = EventBus()
-    for module in (ops, datasets, jobs, matrices, previews, zarr, kernels, access, admin):
+    for module in _ROUTES:
         app.include_router(module.router)
     add_error_handlers(app)
     app.openapi = lambda: _openapi(app, chosen)  # type: ignore[method-assign]

@@ -51,11 +51,17 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class WorkerLoad:
-    """One worker process: resident bytes, its limit (0: none), tasks it holds."""
+    """One worker process: resident bytes, its limit (0: none), tasks it holds, how many of them
+    run; its name and state in Dask's words, its threads, and its use of one core in percent."""
 
     memory_bytes: int
     limit_bytes: int
     tasks: int
+    executing: int = 0
+    name: str = ""
+    state: str = ""
+    threads: int = 1
+    cpu_percent: float = 0.0
 
 
 def worker_environment(compilation_cache_dir: Path | None = None) -> dict[str, str]:
@@ -154,15 +160,23 @@ def worker_loads(client: Client) -> dict[str, WorkerLoad]:
         return {}
     with suppress(OSError, TimeoutError):
         found = client.scheduler_info(n_workers=-1)["workers"]
-        return {
-            address: WorkerLoad(
-                memory_bytes=int(worker["metrics"].get("memory", 0)),
-                limit_bytes=int(worker["memory_limit"] or 0),
-                tasks=sum(worker["metrics"].get("task_counts", {}).values()),
-            )
-            for address, worker in found.items()
-        }
+        return {address: _load(worker) for address, worker in found.items()}
     return {}
+
+
+def _load(worker: dict[str, Any]) -> WorkerLoad:
+    metrics = worker["metrics"]
+    counts = metrics.get("task_counts", {})
+    return WorkerLoad(
+        memory_bytes=int(metrics.get("memory", 0)),
+        limit_bytes=int(worker["memory_limit"] or 0),
+        tasks=sum(counts.values()),
+        executing=int(counts.get("executing", 0)),
+        name=str(worker.get("name", "")),
+        state=str(worker.get("status", "")),
+        threads=int(worker["nthreads"]),
+        cpu_percent=float(metrics.get("cpu", 0.0)),
+    )
 
 
 def available_cores() -> int:

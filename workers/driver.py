@@ -80,12 +80,14 @@ def run_gram(
     settings: DriverSettings,
     compute: ComputeBatch = compute_batch,
     priority: Callable[[], int] = lambda: 0,
+    on_failure: Callable[[TileFailure], None] = lambda failure: None,
 ) -> GramOutcome:
     """Compute all tiles of `task.manifest` that `stored` (grid-shaped booleans) does not name.
 
     Blocking; call it from a thread. `on_results` gets each batch's finished tiles as they arrive,
     also when the run later fails. Returns after the last running batch has ended, on success, on
-    a stop request and on failure alike. `compute` is what runs in the workers; `priority` is asked
+    a stop request and on failure alike. `on_failure` hears of every attempt at a tile that failed,
+    whether it is tried again or not. `compute` is what runs in the workers; `priority` is asked
     for the Dask priority of each batch when it is sent (higher runs earlier).
 
     Raises TileFailedError, NonFiniteKernelError or WorkerMemoryError; the finished tiles are kept.
@@ -98,7 +100,7 @@ def run_gram(
         max_batch_tiles=settings.max_batch_tiles,
         max_attempts=settings.max_attempts,
     )
-    run = _Run(client, task, schedule, on_results, settings, compute, priority)
+    run = _Run(client, task, schedule, on_results, settings, compute, priority, on_failure)
     start = time.perf_counter()
     try:
         stopped = run.loop(should_stop)
@@ -123,6 +125,7 @@ class _Run:
         settings: DriverSettings,
         compute: ComputeBatch,
         priority: Callable[[], int],
+        on_failure: Callable[[TileFailure], None],
     ) -> None:
         self.client = client
         self.task = task
@@ -131,6 +134,7 @@ class _Run:
         self.settings = settings
         self.compute = compute
         self.priority = priority
+        self.on_failure = on_failure
         self.counts = _Counts()
         self.in_flight: dict[Future[BatchResult], tuple[Tile, ...]] = {}
         self.ended: queue.SimpleQueue[Future[BatchResult]] = queue.SimpleQueue()
@@ -213,6 +217,7 @@ class _Run:
         settled = {done.tile for done in result.done} | {bad.tile for bad in result.failed}
         self.schedule.returned(tuple(tile for tile in tiles if tile not in settled))
         for failure in result.failed:
+            self.on_failure(failure)
             if failure.fatal or not self.schedule.failed(failure.tile):
                 raise _tile_error(failure)
 
@@ -226,12 +231,16 @@ class _Run:
             ) from error
         culprit = self.schedule.killed_worker(tiles)
         if culprit is not None:
-            raise WorkerMemoryError(
+            deaths = WorkerMemoryError(
                 f"Tile {culprit} ended its worker process {self.settings.max_attempts} times.",
                 advice="Most often the worker is out of memory: submit with a smaller tile_rows "
                 "or give workers more memory. Stored tiles are kept.",
                 tile=list(culprit),
-            ) from error
+            )
+            self.on_failure(
+                TileFailure(culprit, deaths.kind, deaths.message, deaths.advice, fatal=True)
+            )
+            raise deaths from error
 
 
 def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:

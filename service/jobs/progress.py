@@ -54,6 +54,11 @@ class Reporter:
         self._catalog.append_event(self._job_id, "progress", progress)
         self._bus.publish(self._job_id)
 
+    def announce(self, event_type: str, data: dict[str, Any]) -> None:
+        """Store an event of another kind at once. Callers bound how many there are."""
+        self._catalog.append_event(self._job_id, event_type, json_safe(data))
+        self._bus.publish(self._job_id)
+
     def _pause_seconds(self) -> float:
         # Doubles with each further `max_events`, so the number of events grows like a logarithm.
         return self._throttle_seconds * 2.0 ** (self._events // self._max_events)

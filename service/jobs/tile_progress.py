@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -13,10 +14,16 @@ from service.jobs.progress import Pace, Reporter
 from storage.catalog import Catalog
 from storage.format import MatrixManifest
 from workers.plan import Tile, TilePlan
-from workers.tiles import TileResult
+from workers.tiles import TileFailure, TileResult
+
+TILE_FAILED = "tile-failed"  # the type of their events
 
 # Tiles whose speed is remembered for the estimate of later jobs: enough for a median.
 _MIN_SPEEDS, _MAX_SPEEDS = 8, 4096
+# Failures that a run announces, and workers that its progress names: what is kept per job, and
+# sent to its watchers again and again, stays small.
+_MAX_FAILURES = 100
+_MAX_WORKERS = 32
 
 
 class TileProgress:
@@ -41,6 +48,9 @@ class TileProgress:
         self._pace = Pace()
         # Seconds per pair of computed tiles, and their pairs.
         self._speeds: list[tuple[float, int]] = []
+        self._failures = 0
+        # Tiles and seconds of each worker in this run, by address.
+        self._workers: dict[str, tuple[int, float]] = {}
 
     def on_results(self, results: list[TileResult]) -> None:
         self._catalog.add_tiles(
@@ -50,9 +60,17 @@ class TileProgress:
             if result.computed and len(self._speeds) < _MAX_SPEEDS:
                 pairs = _computed_pairs(self._plan, result.tile)
                 self._speeds.append((result.seconds / pairs, pairs))
+            tiles, seconds = self._workers.get(result.worker, (0, 0.0))
+            self._workers[result.worker] = (tiles + 1, seconds + result.seconds)
         self._finished += len(results)
         self._pace.add(self._finished)
         self._reporter.report(self.snapshot())
+
+    def on_failure(self, failure: TileFailure) -> None:
+        """Announce an attempt at a tile that failed."""
+        self._failures += 1
+        if self._failures <= _MAX_FAILURES:
+            self._reporter.announce(TILE_FAILED, {**asdict(failure), "tile": list(failure.tile)})
 
     def record_rate(self, key: str) -> None:
         """Keep this run's speed for later estimates.
@@ -77,7 +95,17 @@ class TileProgress:
             "bytes_total": self.total * self._tile_bytes,
             "tiles_per_second": rate,
             "seconds_left": self._pace.seconds_left(self.total - done),
+            "workers": self._busiest_workers(),
         }
+
+    def _busiest_workers(self) -> list[dict[str, Any]]:
+        """Who finished how many tiles in this run, in how many seconds of work."""
+        busiest = sorted(self._workers.items(), key=lambda item: -item[1][0])
+        return [
+            {"worker": address, "tiles": tiles, "seconds": seconds}
+            for address, (tiles, seconds) in busiest[:_MAX_WORKERS]
+            if address
+        ]
 
 
 def _computed_pairs(plan: TilePlan, tile: Tile) -> int:

@@ -146,6 +146,7 @@ def run_tiles(
         seconds_per_tile=cost.estimate.seconds_per_tile,
         settings=driver_settings(context),
         compute=compute,
+        on_failure=progress.on_failure,
     )
     if cost.rate_key is not None:
         progress.record_rate(cost.rate_key)

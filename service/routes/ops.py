@@ -75,6 +75,7 @@ def landing() -> Landing:
             "estimates": "/v1/estimates",
             "matrices": "/v1/matrices",
             "kernels": "/v1/kernels",
+            "cluster": "/v1/cluster",
             "health": "/healthz",
             "readiness": "/readyz",
             "metrics": "/metrics",

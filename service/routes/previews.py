@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/matrices", tags=["pictures"])
 PNG = "image/png"
 MAX_SIZE, DEFAULT_SIZE = 1024, 512
 
-_IMMUTABLE = "private, max-age=31536000, immutable"
+IMMUTABLE = "private, max-age=31536000, immutable"
 
 SizeQuery = Annotated[
     int | None,
@@ -109,7 +109,7 @@ _ERRORS = error_responses(
     *("not-found", "invalid-key", "not-ready", "invalid-request"),
     *("corrupt-chunk", "preview-missing"),
 )
-_UNCHANGED: dict[int | str, dict[str, Any]] = {
+UNCHANGED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The copy with this ETag is current."}
 }
 PNG_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -124,7 +124,7 @@ PNG_ANSWER: dict[int | str, dict[str, Any]] = {
     "/{id}/preview.png",
     summary="A picture of a part of an array",
     response_class=Response,
-    responses={**PNG_ANSWER, **_UNCHANGED, **_ERRORS},
+    responses={**PNG_ANSWER, **UNCHANGED, **_ERRORS},
 )
 def get_picture(
     services: ServicesDep,
@@ -141,12 +141,12 @@ def get_picture(
     `-Level` and `-Scale` say what is seen. Numbers that are not finite are magenta."""
     record = _sealed(services, caller.visible_to, matrix_id)
     check_scale(coloring)
-    etag = _etag(record, "png", heatmap.DRAWING, array, *window, size, *coloring)
+    etag = picture_etag(record, array, window, size, coloring)
     if matches_etag(request.headers.get("if-none-match"), etag):
-        return _unchanged(etag)
+        return unchanged(etag)
     source = source_of(services, record, array)
     cells = look(services, source, window, size or DEFAULT_SIZE)
-    return png_response(source, cells, coloring, {"ETag": etag, "Cache-Control": _IMMUTABLE})
+    return png_response(source, cells, coloring, {"ETag": etag, "Cache-Control": IMMUTABLE})
 
 
 @router.get(
@@ -161,7 +161,7 @@ def get_picture(
                 "application/json": {"schema": {"$ref": "#/components/schemas/PreviewOut"}},
             },
         },
-        **_UNCHANGED,
+        **UNCHANGED,
         **_ERRORS,
         **error_responses("not-acceptable"),
     },
@@ -182,7 +182,7 @@ def get_preview(
     media_type = choose_media_type(accept)
     etag = _etag(record, media_type, array, *window, size)
     if matches_etag(request.headers.get("if-none-match"), etag):
-        return _unchanged(etag)
+        return unchanged(etag)
     source = source_of(services, record, array)
     most = services.settings.max_json_numbers
     default = DEFAULT_SIZE if media_type == NPY else min(DEFAULT_SIZE, math.isqrt(most))
@@ -191,7 +191,7 @@ def get_preview(
     headers = {
         **described(source, cells, scale),
         "ETag": etag,
-        "Cache-Control": _IMMUTABLE,
+        "Cache-Control": IMMUTABLE,
         "Vary": "Accept",
     }
     if media_type == NPY:
@@ -225,7 +225,7 @@ def get_preview(
 @router.get(
     "/{id}/statistics",
     summary="What the numbers are like",
-    responses={**_UNCHANGED, **_ERRORS},
+    responses={**UNCHANGED, **_ERRORS},
     response_model=StatisticsOut,
 )
 def get_statistics(
@@ -240,7 +240,7 @@ def get_statistics(
     record = _sealed(services, caller.visible_to, matrix_id)
     etag = _etag(record, "statistics", array)
     if matches_etag(request.headers.get("if-none-match"), etag):
-        return _unchanged(etag)
+        return unchanged(etag)
     source = source_of(services, record, array)
     summary = services.catalog.tile_summary(record.id, source.layout.name)
     complete = summary.tiles == source.layout.stored_chunks
@@ -248,7 +248,7 @@ def get_statistics(
     document = StatisticsOut.model_validate(json_safe(found))
     return JSONResponse(
         document.model_dump(mode="json"),
-        headers={"ETag": etag, "Cache-Control": _IMMUTABLE},
+        headers={"ETag": etag, "Cache-Control": IMMUTABLE},
     )
 
 
@@ -339,10 +339,20 @@ def _sealed(services: Services, visible_to: str | None, matrix_id: str) -> Matri
     return record
 
 
+def picture_etag(
+    record: MatrixRecord,
+    array: str | None,
+    window: WindowQuery,
+    size: int | None,
+    coloring: ColorQuery,
+) -> str:
+    return _etag(record, "png", heatmap.DRAWING, array, *window, size, *coloring)
+
+
 def _etag(record: MatrixRecord, *asked: object) -> str:
     """What is asked of which numbers: sealed matrices never change."""
     return f'"{blake3(repr((record.digest, asked)).encode()).hexdigest(16)}"'
 
 
-def _unchanged(etag: str) -> Response:
-    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": _IMMUTABLE})
+def unchanged(etag: str) -> Response:
+    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": IMMUTABLE})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import ConfigDict, Field
 
-from service.schemas.common import Wire
+from service.schemas.common import EXAMPLE_JOB, EXAMPLE_MATRIX, JobId, MatrixId, Wire
+from service.schemas.jobs import StateName
 
 
 class PreviewOut(Wire):
@@ -129,3 +132,148 @@ class StatisticsOut(Wire):
     tiles: TileTotals | None = Field(description="Null for results that were not made in tiles.")
     histogram: Histogram
     diagonal: Diagonal | None = Field(description="Null for arrays that are not square.")
+
+
+class WorkerShare(Wire):
+    """What one worker did of a job's tiles, since the job was last taken up."""
+
+    worker: str = Field(description="Its address.")
+    tiles: int
+    seconds: float
+
+
+class FailureOut(Wire):
+    """One attempt at a tile that failed. `fatal`: trying again cannot help."""
+
+    tile: tuple[int, int]
+    kind: str
+    message: str
+    advice: str
+    fatal: bool
+    at: datetime
+
+
+class TilesOut(Wire):
+    """How far the tiles of a job are, in cells of `tiles_per_cell` x `tiles_per_cell` tiles."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "job": EXAMPLE_JOB,
+                    "matrix": EXAMPLE_MATRIX,
+                    "array": "ntk",
+                    "state": "running",
+                    "grid": [2, 2],
+                    "symmetric": True,
+                    "tile_rows": 512,
+                    "tiles_total": 3,
+                    "tiles_done": 2,
+                    "tile_seconds": 0.4,
+                    "tiles_per_cell": 1,
+                    "total": [[1, 1], [0, 1]],
+                    "done": [[1, 0], [0, 1]],
+                    "seconds": [[0.2, 0.0], [0.0, 0.2]],
+                    "workers": [{"worker": "tcp://127.0.0.1:41234", "tiles": 2, "seconds": 0.4}],
+                    "failures": [
+                        {
+                            "tile": [0, 1],
+                            "kind": "tile-failed",
+                            "message": "OSError: Input/output error at get:131",
+                            "advice": "Read the worker's log.",
+                            "fatal": False,
+                            "at": "2026-11-22T10:00:02Z",
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    job: JobId
+    matrix: MatrixId
+    array: str = Field(description="The array whose tiles were counted; all have the same.")
+    state: StateName
+    grid: tuple[int, int] = Field(description="Tiles along rows and columns.")
+    symmetric: bool = Field(description="Only tiles on and above the diagonal are computed.")
+    tile_rows: int
+    tiles_total: int
+    tiles_done: int
+    tile_seconds: float
+    tiles_per_cell: int
+    total: list[list[int]] = Field(description="Tiles that each cell stands for.")
+    done: list[list[int]]
+    seconds: list[list[float]] = Field(description="Of the tiles that are done, summed.")
+    workers: list[WorkerShare] = Field(description="At most 32, those with most tiles.")
+    failures: list[FailureOut] = Field(description="The newest first, at most 50.")
+
+
+class WorkerOut(Wire):
+    """One worker process. `queued`: tasks it holds and has not begun."""
+
+    address: str
+    name: str
+    threads: int
+    state: str
+    memory_bytes: int
+    memory_limit_bytes: int = Field(description="0: none.")
+    cpu_percent: float = Field(description="Of one core.")
+    executing: int
+    queued: int
+
+
+class StoreOut(Wire):
+    free_bytes: int | None = Field(description="Null where the store cannot tell.")
+    used_bytes: int = Field(description="Of data sets and matrices, complete or not.")
+
+
+class ClusterOut(Wire):
+    """The machine room at a glance."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "scheduler": True,
+                    "workers": [
+                        {
+                            "address": "tcp://127.0.0.1:41234",
+                            "name": "0",
+                            "threads": 1,
+                            "state": "running",
+                            "memory_bytes": 310_000_000,
+                            "memory_limit_bytes": 2_147_483_648,
+                            "cpu_percent": 97.0,
+                            "executing": 1,
+                            "queued": 2,
+                        }
+                    ],
+                    "threads": 1,
+                    "memory_bytes": 310_000_000,
+                    "memory_limit_bytes": 2_147_483_648,
+                    "tasks": 3,
+                    "jobs": {
+                        "queued": 0,
+                        "running": 1,
+                        "succeeded": 4,
+                        "failed": 0,
+                        "cancelled": 0,
+                    },
+                    "tiles_per_second": 19.0,
+                    "store": {"free_bytes": 12_000_000_000, "used_bytes": 800_000_000},
+                }
+            ]
+        },
+    )
+
+    scheduler: bool = Field(description="Whether there is a connection to one.")
+    workers: list[WorkerOut]
+    threads: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    tasks: int
+    jobs: dict[StateName, int]
+    tiles_per_second: float = Field(description="Of all running jobs, over the last half minute.")
+    store: StoreOut

@@ -35,6 +35,17 @@ class Events:
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query)]
 
+    def latest_events(self, job_id: str, type: str, limit: int) -> list[EventRecord]:  # noqa: A002
+        """At most `limit` events of one type, the newest first."""
+        query = (
+            sa.select(Event)
+            .where(Event.job_id == job_id, Event.type == type)
+            .order_by(Event.sequence.desc())
+            .limit(limit)
+        )
+        with self._database.read() as session:
+            return [_record(row) for row in session.scalars(query)]
+
     def prune_events(self, ended_before: datetime) -> int:
         """Delete the events of jobs that ended before this moment; the number deleted.
 
