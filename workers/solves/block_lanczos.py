@@ -17,7 +17,7 @@ from scipy.linalg import eigh, qr
 
 from workers.solves.errors import InvalidSolveError, SolveInterrupted
 from workers.solves.operator import Operator
-from workers.solves.products import COLUMN_MULTIPLE
+from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome, SolveStats
 from workers.solves.spectrum import Spectrum
 
@@ -95,8 +95,7 @@ class _Space:
     """An orthonormal basis V of a Krylov space, T = VᵀKV, and the next block to multiply."""
 
     def __init__(self, rows: int, count: int, rng: np.random.Generator, space_bytes: int) -> None:
-        wide = -(-(count + EXTRA_COLUMNS) // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
-        self.block = min(rows, wide)
+        self.block = min(rows, padded_columns(count + EXTRA_COLUMNS))
         self.count = count
         # Room for what a restart keeps (one block) and for two more.
         self.limit = max(space_bytes // (8 * rows), 3 * self.block)

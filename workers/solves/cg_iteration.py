@@ -35,7 +35,7 @@ from scipy.linalg import qr
 from workers.solves.cg_state import CGProgress, CGSettings, CGState, Preconditioner
 from workers.solves.errors import SolveInterrupted
 from workers.solves.operator import Operator
-from workers.solves.products import COLUMN_MULTIPLE
+from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome, SolveStats
 
 DRIFT_FACTOR = 0.1  # measured: drift of the residual ≈ 0.1·eps·‖K‖·‖x‖
@@ -240,11 +240,11 @@ class Iteration:
         self, q: Float64, c: Float64, dropped: list[float]
     ) -> tuple[Float64, Float64, list[float]]:
         """Q, C and norms without the directions in which every column has converged."""
-        if len(c) <= COLUMN_MULTIPLE:
+        if len(c) == 1:
             return q, c, dropped
         left, sizes, right = np.linalg.svd(c, full_matrices=False)
         needed = int((sizes > DEFLATED_SHARE * self.settings.tolerance).sum())
-        kept = max(-(-needed // COLUMN_MULTIPLE), 1) * COLUMN_MULTIPLE
+        kept = padded_columns(max(needed, 1))
         if kept >= len(c):
             return q, c, dropped
         lost = np.linalg.norm(sizes[kept:, None] * right[kept:], axis=0)

@@ -10,8 +10,9 @@ from storage.format import ArrayLayout
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves.falkon import STRIP_ROWS as PANEL_STRIP_ROWS
 from workers.solves.operator import Placement
-from workers.solves.products import COLUMN_MULTIPLE, READ_AHEAD_TILES, STRIP_ROWS
+from workers.solves.products import READ_AHEAD_TILES, STRIP_ROWS
 from workers.solves.scratch import READ_AHEAD_BLOCKS
+from workers.solves.skinny import padded_columns
 from workers.solves.throughput import BUFFER_BYTES
 from workers.solves.tiled_cholesky import GROUP_BLOCKS
 
@@ -25,10 +26,10 @@ SOLVER_BLOCKS = 14  # (m, k) float64 blocks alive in block_cg, scipy's QR and a 
 def vector_bytes(rows: int, columns: int, rhs: int) -> int:
     """Vectors of one application in a worker, K being (rows, columns).
 
-    The message, float32 copies in both orientations (padded to 16 columns) or one in float64, the
+    The message, float32 copies in both orientations (padded, skinny.py) or one in float64, the
     float64 sum, its serialised copy, and the two results of a tile.
     """
-    padded = -(-rhs // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+    padded = padded_columns(rhs)
     return FLOAT64 * (2 * columns * padded + 3 * rows * padded)
 
 
@@ -49,7 +50,7 @@ def apply_worker_bytes(
     """
     tile = tile_rows**2 * itemsize
     reading = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile
-    strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * max(rhs, COLUMN_MULTIPLE))
+    strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * padded_columns(rhs))
     working = max(strips + vector_bytes(rows, columns, rhs), gathered_bytes)
     # The bandwidth is measured last, when the allocator may still hold all of the above.
     return base_bytes + held_bytes + reading + working + BUFFER_BYTES
@@ -150,7 +151,7 @@ def nystrom_worker_bytes(
     kernel = 3 * FLOAT64 * inducing * inducing  # K_SS of both sides, and its Cholesky factor
     # Two passes over all tiles follow, which say how far the model is from the exact solution.
     tiles = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
-    strips = FLOAT64 * tile_rows * (STRIP_ROWS + 8 * max(rhs, COLUMN_MULTIPLE))
+    strips = FLOAT64 * tile_rows * (STRIP_ROWS + 8 * padded_columns(rhs))
     return base_bytes + tiles + strips + panel + 3 * stacked + 3 * factor + kernel
 
 

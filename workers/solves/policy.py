@@ -15,8 +15,8 @@ M = m/5) |
 `cholesky` by name means tiled-cholesky where the square has no room.
 
 placement for cg, the first whose projection fits a worker: the full matrix in worker memory (twice
-the bytes, but products with a transpose that was copied out beforehand take a quarter of the time),
-the stored triangle in worker memory, the triangle streamed from the store at each application.
+the bytes, and up to an eighth faster than) the stored triangle in worker memory, the triangle
+streamed from the store at each application.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workers.solves.memory import (
     tiled_worker_bytes,
 )
 from workers.solves.operator import Placement
-from workers.solves.products import COLUMN_MULTIPLE
+from workers.solves.skinny import NARROW_COLUMNS, padded_columns
 from workers.solves.tiled_cholesky import block_rows, factor_bytes
 
 Method = Literal["cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
@@ -110,10 +110,10 @@ def factor_fits(*, tiled_bytes: int, factor_bytes: int, room: Room) -> bool:
 def passes_worth_a_factor(rows: int, rhs: int) -> int:
     """Passes over K, 2·m²·k operations each, that cost as much as factoring it, m³/3.
 
-    Skinny products are made for a multiple of COLUMN_MULTIPLE columns.
+    Fewer than NARROW_COLUMNS wait for memory, and so take as long as that many.
     """
-    padded = -(-rhs // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
-    return max(TYPICAL_PASSES, -(-rows // (6 * padded)))
+    columns = max(padded_columns(rhs), NARROW_COLUMNS)
+    return max(TYPICAL_PASSES, -(-rows // (6 * columns)))
 
 
 def _within(needed: int, limit: int | None) -> bool:
