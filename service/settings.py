@@ -91,6 +91,8 @@ class ServiceSettings(BaseSettings):
     # Tasks that factor a whole matrix in one worker (spectra, posteriors, analyses). From about
     # 16000 rows on, the OpenBLAS of the SciPy wheels crashes with more than one thread.
     max_dense_rows: int = Field(default=12_000, ge=1)
+    # What one job may keep of vectors in this process: block CG has about 14 of each column.
+    max_solve_vectors_bytes: int = Field(default=2 * GIB, ge=MIB)
     # Sum over all matrices and data sets. 0: only the disk itself limits.
     max_store_bytes: int = Field(default=0, ge=0)
     # Never fill the disk: the catalog and the operating system need some.

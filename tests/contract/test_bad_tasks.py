@@ -387,3 +387,5 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})
             assert (response.status_code, response.json()["kind"]) == (413, "too-large")
             assert response.json()["limit_rows"] == 19
+        refused = http.post("/v1/estimates", json={"task": resolved(ridge(), made)})
+        assert "k_fold" in refused.json()["advice"]  # which works at any size

@@ -95,45 +95,71 @@ def fit_ridge(
     Raises SolveFailedError if K + ridge·I is positive definite for none of them.
     """
     curve = []
-    best: tuple[float, float] | None = None
-    kept: Floats | None = None
+    kept: dict[float, Floats] = {}
     for ridge in sorted(ridges, reverse=True):
         if not system.definite(ridge):
             curve.append(Candidate(ridge, None, None, None))
             continue
-        residuals = held_out_residuals(system, targets, ridge, folds)
-        squared = float(np.mean(residuals**2))
-        rate = _error_rate(targets - residuals, targets) if classes else None
-        curve.append(Candidate(ridge, squared, rate, system.condition(ridge)))
-        error = rate if criterion == "error_rate" and rate is not None else squared
-        if best is None or error < best[0]:
-            best, kept = (error, ridge), targets - residuals
-    if best is None or kept is None:
+        held_out = targets - held_out_residuals(system, targets, ridge, folds)
+        curve.append(
+            candidate(ridge, held_out, targets, classes=classes, condition=system.condition(ridge))
+        )
+        if best_of(curve, criterion) is curve[-1]:
+            kept = {ridge: held_out}
+    best = best_of(curve, criterion)
+    if best is None:
         system.require_definite(max(ridges))
         raise AssertionError("unreachable: the largest ridge was definite")
-    ridge = best[1]
-    dual = system.apply(1.0 / (system.values + ridge), targets)
-    checked = relative_residuals(system.kernel, dual, targets, ridge)
+    dual = system.apply(1.0 / (system.values + best.ridge), targets)
+    checked = relative_residuals(system.kernel, dual, targets, best.ridge)
+    notes = system.rounding_note(best.ridge)
+    if max(checked) > LOST_RESIDUAL:
+        notes.append(
+            f"The relative residual is {max(checked):.1e}: the dual coefficients have no digits."
+        )
+    notes += selection_notes(curve, best)
     return RidgeFit(
-        ridge, dual, kept, checked, tuple(reversed(curve)), _notes(system, ridge, ridges, checked)
+        best.ridge, dual, kept[best.ridge], checked, tuple(reversed(curve)), tuple(notes)
     )
+
+
+def candidate(
+    ridge: float, held_out: Floats, targets: Floats, *, classes: bool, condition: float | None
+) -> Candidate:
+    """The errors of held-out predictions (m, k) of targets (m, k)."""
+    squared = float(np.mean((targets - held_out) ** 2))
+    rate = _error_rate(held_out, targets) if classes else None
+    return Candidate(ridge, squared, rate, condition)
+
+
+def best_of(curve: Sequence[Candidate], criterion: Criterion) -> Candidate | None:
+    """The one with the smallest error, of equals the one with the largest ridge; None without any.
+
+    `error_rate` counts only where there is one: real targets have squared errors alone.
+    """
+
+    def order(one: Candidate) -> tuple[float, float]:
+        rate = one.error_rate if criterion == "error_rate" else None
+        error = one.mean_squared_error if rate is None else rate
+        assert error is not None
+        return error, -one.ridge
+
+    return min(
+        (one for one in curve if one.mean_squared_error is not None), key=order, default=None
+    )
+
+
+def selection_notes(curve: Sequence[Candidate], best: Candidate) -> list[str]:
+    """What a reader must know of a choice between ridges."""
+    notes = []
+    refused = sum(one.mean_squared_error is None for one in curve)
+    if refused:
+        notes.append(f"K + ridge I is not positive definite for {refused} of the ridges.")
+    ridges = {one.ridge for one in curve}
+    if len(ridges) > 1 and best.ridge in (min(ridges), max(ridges)):
+        notes.append("The chosen ridge is at the end of the list; a wider list may do better.")
+    return notes
 
 
 def _error_rate(predictions: Floats, targets: Floats) -> float:
     return float(np.mean(predictions.argmax(axis=1) != targets.argmax(axis=1)))
-
-
-def _notes(
-    system: Eigensystem, ridge: float, ridges: Sequence[float], residuals: list[float]
-) -> tuple[str, ...]:
-    notes = system.rounding_note(ridge)
-    if max(residuals) > LOST_RESIDUAL:
-        notes.append(
-            f"The relative residual is {max(residuals):.1e}: the dual coefficients have no digits."
-        )
-    refused = sum(not system.definite(r) for r in ridges)
-    if refused:
-        notes.append(f"K + ridge I is not positive definite for {refused} of the ridges.")
-    if len(set(ridges)) > 1 and ridge in (min(ridges), max(ridges)):
-        notes.append("The chosen ridge is at the end of the list; a wider list may do better.")
-    return tuple(notes)

@@ -67,7 +67,32 @@ def stored_ridge(
         classes=classes is not None,
         criterion=asked.criterion,
     )
-    summary = _summary(fit, unit, system.rounding, asked)
+    predictions = None if test is None else through_cross(test.cross, fit.dual, check_stop)
+    return report(
+        fit,
+        asked,
+        targets,
+        classes,
+        unit=unit,
+        rounding=system.rounding,
+        predictions=predictions,
+        test_targets=None if test is None else test.targets,
+    )
+
+
+def report(
+    fit: RidgeFit,
+    asked: RidgeAsked,
+    targets: Floats,
+    classes: NDArray[np.int64] | None,
+    *,
+    unit: float,
+    rounding: float | None,
+    predictions: Floats | None,
+    test_targets: NDArray[Any] | None,
+) -> Computed:
+    """The arrays and the summary of a fit; `unit` is that of relative ridges (1 if absolute)."""
+    summary = _summary(fit, unit, rounding, asked)
     arrays = {"dual": fit.dual, "held_out": fit.held_out}
     if classes is not None:
         guessed = predicted_classes(fit.held_out, classes)
@@ -80,12 +105,11 @@ def stored_ridge(
                 "confusion": confusion(guessed, truth, classes).tolist(),
             },
         }
-    if test is not None:
-        predictions = through_cross(test.cross, fit.dual, check_stop)
+    if predictions is not None:
         arrays["predictions"] = predictions
         if classes is not None:
             arrays["labels"] = predicted_classes(predictions, classes).astype(np.float64)
-        summary["test"] = score(predictions, test.targets, classes)
+        summary["test"] = score(predictions, test_targets, classes)
     return Computed(summary, arrays)
 
 
@@ -95,7 +119,9 @@ def through_cross(cross: TileSource, dual: Floats, check_stop: CheckStop) -> Flo
     return multiply_tiles(cross, tiles, dual, precise=True, check_stop=check_stop).values
 
 
-def _summary(fit: RidgeFit, unit: float, rounding: float, asked: RidgeAsked) -> dict[str, Any]:
+def _summary(
+    fit: RidgeFit, unit: float, rounding: float | None, asked: RidgeAsked
+) -> dict[str, Any]:
     chosen = next(c for c in fit.curve if c.ridge == fit.ridge)
     curve: Sequence[dict[str, Any]] = [
         {**asdict(c), "relative_ridge": c.ridge / unit if asked.relative else None}

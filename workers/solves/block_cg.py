@@ -7,8 +7,10 @@ blocks of vectors go through one application of K together. The mathematics is i
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.solves.cg_iteration import Asked, Iteration
 from workers.solves.cg_state import CGProgress, CGSettings, CGState, Preconditioner
@@ -16,7 +18,16 @@ from workers.solves.errors import SolveInterrupted
 from workers.solves.operator import Operator
 from workers.solves.solution import Float64, Outcome, Solution
 
-__all__ = ["CGProgress", "CGSettings", "CGState", "Preconditioner", "block_cg", "block_cg_ridges"]
+__all__ = [
+    "CGProgress",
+    "CGSettings",
+    "CGState",
+    "Preconditioner",
+    "System",
+    "block_cg",
+    "block_cg_ridges",
+    "solve_in_step",
+]
 
 
 def block_cg(
@@ -72,25 +83,63 @@ def block_cg_ridges(
     its own outcome and certificate; the passes counted in a solution are those it took part in.
     """
     states = resume if resume is not None else [None] * len(ridges)
+    systems = [
+        System(rhs, ridge, None if preconditioner is None else preconditioner(ridge), state)
+        for ridge, state in zip(ridges, states, strict=True)
+    ]
+    return solve_in_step(
+        operator,
+        systems,
+        settings=settings,
+        norm_estimate=norm_estimate,
+        on_iteration=on_iteration,
+        should_stop=should_stop,
+    )
+
+
+@dataclass(frozen=True)
+class System:
+    """(K + ridge·I) X = B, B (m, k). `without`: rows and columns of K that are taken to be zero; B
+    must be zero there, and so will X be."""
+
+    rhs: Float64
+    ridge: float
+    preconditioner: Preconditioner | None = None
+    resume: CGState | None = None
+    without: NDArray[np.int64] | None = None
+
+
+def solve_in_step(
+    operator: Operator,
+    systems: Sequence[System],
+    *,
+    settings: CGSettings | None = None,
+    norm_estimate: float = 0.0,
+    on_iteration: Callable[[int, CGProgress, CGState], None] = lambda number, progress, state: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Solution]:
+    """Solve all systems, each pass over K serving every one that needs it; as `block_cg_ridges`."""
     runs = [
         Iteration(
             operator,
-            rhs,
-            ridge,
+            system.rhs,
+            system.ridge,
             settings or CGSettings(),
-            preconditioner(ridge) if preconditioner is not None else None,
-            state,
+            system.preconditioner,
+            system.resume,
             norm_estimate,
         )
-        for ridge, state in zip(ridges, states, strict=True)
+        for system in systems
     ]
 
     def told(number: int) -> Callable[[CGProgress, CGState], None]:
         return lambda progress, state: on_iteration(number, progress, state)
 
-    outcomes = _run_in_step(
-        operator, [run.solve(told(number), should_stop) for number, run in enumerate(runs)]
-    )
+    solves = [
+        _without(run.solve(told(number), should_stop), system.without)
+        for number, (run, system) in enumerate(zip(runs, systems, strict=True))
+    ]
+    outcomes = _run_in_step(operator, solves)
     return [
         Solution(run.x * run.scale, outcome, run.stats())
         for run, outcome in zip(runs, outcomes, strict=True)
@@ -98,6 +147,31 @@ def block_cg_ridges(
 
 
 Solving = Generator[Asked, Float64, Outcome]
+
+
+def _without(solving: Solving, rows: NDArray[np.int64] | None) -> Solving:
+    """The same solve with a matrix whose `rows` and columns are zero.
+
+    Both: search directions may reach into these rows, when they complete a basis that has lost
+    rank, and the matrix must stay symmetric for them.
+    """
+    if rows is None:
+        return (yield from solving)
+    try:
+        asked = next(solving)
+        while True:
+            vectors = asked.vectors.copy()
+            vectors[rows] = 0.0
+            try:
+                product = yield Asked(vectors, asked.precise)
+            except SolveInterrupted as stop:
+                asked = solving.throw(stop)
+            else:
+                product[rows] = 0.0
+                asked = solving.send(product)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
 
 
 def _run_in_step(operator: Operator, solves: Sequence[Solving]) -> list[Outcome]:

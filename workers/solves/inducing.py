@@ -40,7 +40,7 @@ def solve_nystrom(run: Run) -> Solution:
     _check_worker(run, nystrom_worker_bytes, "Method 'nystrom'")
     started = time.monotonic()
     columns = nystrom.choose_inducing(p.rows, p.inducing_points, request.seed)
-    tasks = nystrom.panel_tasks(p.source, columns, p.rhs, run.workers)
+    tasks = nystrom.panel_tasks(p.source, columns, p.rhs, run.cluster.workers)
     options = {
         "rhs": p.rhs.shape[1],
         "ridge": run.ridge,
@@ -50,7 +50,7 @@ def solve_nystrom(run: Run) -> Solution:
     if run.client is None:
         factors = []
         for done, task in enumerate(tasks):
-            factors.append(nystrom.fold_panels(task, run.check_stop))
+            factors.append(nystrom.fold_panels(task, run.cluster.check_stop))
             run.on_progress({"phase": "solve", "done": done + 1, "total": len(tasks)})
         solution = nystrom.finish(nystrom.reduce_tree(factors, nystrom.merge), **options)
     else:
@@ -103,7 +103,7 @@ def solve_falkon(run: Run) -> Solution:
             panels,
             kernel,
             run.ridge,
-            workers=run.workers,
+            workers=run.cluster.workers,
             should_stop=run.should_stop,
         )
     except LinAlgError:
@@ -173,12 +173,12 @@ def _iterate(
 
 
 def _gather(run: Run, panels: falkon.Panels) -> list[falkon.Gathered]:
-    bounds = cut(panels.count, nystrom.BATCHES_PER_WORKER * run.workers)
+    bounds = cut(panels.count, nystrom.BATCHES_PER_WORKER * run.cluster.workers)
     report = _reporting(run, "gather")
     if run.client is None:
         parts = []
         for done, b in enumerate(bounds):
-            parts.append(falkon.gather_panels(panels, b.start, b.stop, run.check_stop))
+            parts.append(falkon.gather_panels(panels, b.start, b.stop, run.cluster.check_stop))
             report(done + 1, len(bounds))
         return parts
     futures: list[Any] = [
@@ -201,7 +201,7 @@ def _as_dual(
     stats.placement = "stream"
     dual = nystrom.embed(solution, columns, run.prepared.rows)
     if dual is not None and solution.outcome.usable and run.ridge > 0:
-        operator = run.operator(run.prepared.source, 2 * dual.shape[1], placement="stream")
+        operator = run.cluster.operator(run.prepared.source, 2 * dual.shape[1], placement="stream")
         try:
             bound = distance_bound(operator, run.prepared.rhs, dual, run.ridge)
         finally:
@@ -221,9 +221,9 @@ def _check_worker(run: Run, project: Callable[..., int], what: str) -> None:
         rhs=p.rhs.shape[1],
         tile_rows=p.layout.chunk_shape[0],
         itemsize=p.layout.itemsize,
-        base_bytes=run.worker_base_bytes,
+        base_bytes=run.cluster.worker_base_bytes,
     )
-    check_fits(what, projected, run.worker_memory_bytes)
+    check_fits(what, projected, run.cluster.worker_memory_bytes)
 
 
 def _reporting(run: Run, phase: str) -> Callable[[int, int], None]:

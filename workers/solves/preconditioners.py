@@ -15,7 +15,7 @@ small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +49,18 @@ class LowRank:
     def rank(self) -> int:
         return int(self.values.size)
 
+    def exact_enough(self, ridge: float) -> LowRank:
+        """The same with a float64 basis where float32 is too coarse for this ridge."""
+        if self.basis.dtype == np.float32 and self._needs_float64(ridge + self._rho):
+            return replace(self, basis=self.basis.astype(np.float64))
+        return self
+
     def damped(self, ridge: float) -> Preconditioner:
         """The preconditioner for K + ridge·I."""
         if not self.rank:
             return lambda vectors: vectors
-        rho = max(self.remainder, float(self.values[-1]))
+        basis, rho = self.exact_enough(ridge).basis, self._rho
         weights = ((ridge + rho) / (self.values + ridge) - 1.0)[:, None]
-        basis = self.basis
-        if basis.dtype == np.float32 and self._needs_float64(ridge + rho):
-            basis = basis.astype(np.float64)
 
         def apply(vectors: Float64) -> Float64:
             # In units of 1/(λ + ρ); CG does not see the scale of its preconditioner.
@@ -67,6 +70,36 @@ class LowRank:
             return result
 
         return apply
+
+    def damped_without(self, rows: NDArray[np.int64], ridge: float) -> Preconditioner:
+        """`damped` for K with `rows` and columns of zeros.
+
+        The same rows and columns left out of P = U (S − ρ) Uᵀ + (λ + ρ) I, inverted by Woodbury's
+        identity with the eigendecomposition of an (r, r) matrix: one basis serves all choices.
+        """
+        if not self.rank:
+            return lambda vectors: vectors
+        basis, damping = self.exact_enough(ridge).basis, ridge + self._rho
+        root = np.sqrt(np.maximum(self.values - self._rho, 0.0))
+        left_out = basis[rows].astype(np.float64)
+        gram = np.eye(self.rank) - left_out.T @ left_out
+        values, vectors = np.linalg.eigh(root[:, None] * gram * root)
+        turn = root[:, None] * vectors
+        weights = -1.0 / (np.maximum(values, 0.0) + damping)
+
+        def apply(vectors: Float64) -> Float64:
+            seen = vectors.astype(basis.dtype)
+            seen[rows] = 0.0
+            weighted = turn @ (weights[:, None] * (turn.T @ (basis.T @ seen)))
+            result: Float64 = vectors + basis @ weighted.astype(basis.dtype, copy=False)
+            result[rows] = vectors[rows]
+            return result
+
+        return apply
+
+    @property
+    def _rho(self) -> float:
+        return max(self.remainder, float(self.values[-1])) if self.rank else self.remainder
 
     def _needs_float64(self, damping: float) -> bool:
         epsilon = float(np.finfo(np.float32).eps)

@@ -12,25 +12,24 @@ import numpy as np
 from distributed import Client
 
 from storage.blobs import BlobStore
-from workers.solves import checkpoint, nystrom
-from workers.solves.block_operator import BlockOperator, OperatorSettings
+from workers.solves import checkpoint
+from workers.solves.block_operator import BlockOperator
 from workers.solves.cg_solver import PreconditionerSettings, choose_preconditioner, solve_ridges
 from workers.solves.cg_state import CGSettings
 from workers.solves.checkpoint_keeper import CheckpointKeeper
 from workers.solves.cholesky import DirectTask, solve_direct
 from workers.solves.dask_tasks import run_to_end
 from workers.solves.diagnosis import diagnose
-from workers.solves.errors import SolveInterrupted
 from workers.solves.inducing import solve_falkon, solve_nystrom
-from workers.solves.memory import FLOAT64, placement_bytes, tiled_worker_bytes
-from workers.solves.operator import LocalOperator, Operator, diagonal_part
-from workers.solves.policy import RequestedPlacement, Room, choose_placement, method_for, patience
+from workers.solves.memory import FLOAT64, tiled_worker_bytes
+from workers.solves.operator import LocalOperator, Operator
+from workers.solves.policy import Room, method_for, patience
 from workers.solves.predict import predict
 from workers.solves.prepare import Prepared
 from workers.solves.request import OnProgress
 from workers.solves.scratch import ROOT, Scratch, sweep_scratch
-from workers.solves.shares import cut
 from workers.solves.solution import Float64, Outcome, Solution, SolveStats
+from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import TileSource
 from workers.solves.tiled_cholesky import block_rows
 from workers.solves.tiled_solver import TiledSettings, solve_tiled
@@ -42,14 +41,10 @@ RESUMABLE = frozenset({Outcome.CANCELLED, Outcome.MAX_APPLICATIONS, Outcome.TIME
 class Run:
     """`solve` and `predict`, then `finish` with the outcome."""
 
-    client: Client | None
+    cluster: SolveCluster
     blobs: BlobStore
     prepared: Prepared
     on_progress: OnProgress
-    should_stop: Callable[[], bool]
-    worker_memory_bytes: int | None
-    worker_base_bytes: int
-    settings: OperatorSettings
     method: str | None = None
     ridge: float = 0.0
     trace: float | None = None
@@ -59,8 +54,12 @@ class Run:
     _scratch: Scratch | None = None
 
     @property
-    def workers(self) -> int:
-        return len(self.client.nthreads()) if self.client is not None else 1
+    def client(self) -> Client | None:
+        return self.cluster.client
+
+    @property
+    def should_stop(self) -> Callable[[], bool]:
+        return self.cluster.should_stop
 
     @property
     def cg_settings(self) -> CGSettings:
@@ -80,7 +79,7 @@ class Run:
         p, request = self.prepared, self.prepared.request
         self.method = method_for(p.layout, request.method, **self._sizes())
         self.on_progress({"phase": "prepare", "done": 0, "method": self.method})
-        diagonal = self.diagonal = self._diagonal()
+        diagonal = self.diagonal = self.cluster.diagonal(p.source)
         self.trace = float(diagonal.sum())
         self.ridge = request.ridge * (self.trace / p.rows if request.ridge_relative else 1.0)
         stats = SolveStats(method=self.method)
@@ -106,7 +105,7 @@ class Run:
     def predict(self, cross: TileSource, dual: Float64) -> Float64:
         self.on_progress({"phase": "predict", "done": 0})
         # One pass: holding the tiles would save nothing.
-        operator = self.operator(cross, dual.shape[1], placement="stream")
+        operator = self.cluster.operator(cross, dual.shape[1], placement="stream")
         try:
             return predict(operator, dual)
         finally:
@@ -127,10 +126,6 @@ class Run:
         if self._scratch is not None and self.prepared.request.checkpoint_id is None:
             self._scratch.remove()
 
-    def check_stop(self) -> None:
-        if self.should_stop():
-            raise SolveInterrupted
-
     def keeper(self, rhs: Float64, method: str) -> CheckpointKeeper:
         """The one of this solve; `rhs` of the system that CG is given."""
         p = self.prepared
@@ -150,55 +145,23 @@ class Run:
         return self._scratch
 
     def operator(
-        self,
-        source: TileSource,
-        rhs: int,
-        *,
-        placement: RequestedPlacement | None = None,
-        rank: int = 0,
-        reserved_bytes: int = 0,
+        self, rhs: int, *, rank: int = 0, reserved_bytes: int = 0
     ) -> LocalOperator | BlockOperator:
-        """Multiplies with the matrix of `source`; other work takes `reserved_bytes` of a worker."""
-        chosen = choose_placement(
-            placement or self.prepared.request.placement,
-            projected_bytes=placement_bytes(
-                source.layout,
-                rhs=rhs,
-                rank=rank,
-                workers=self.workers,
-                base_bytes=self.worker_base_bytes + reserved_bytes,
-            ),
-            worker_memory_bytes=self.worker_memory_bytes,
+        """Multiplies with K, placed as the request says."""
+        return self.cluster.operator(
+            self.prepared.source,
+            rhs,
+            placement=self.prepared.request.placement,
+            rank=rank,
+            reserved_bytes=reserved_bytes,
         )
-        if self.client is None:
-            return LocalOperator(source, placement=chosen, should_stop=self.should_stop)
-        return BlockOperator(
-            self.client,
-            source,
-            placement=chosen,
-            should_stop=self.should_stop,
-            settings=self.settings,
-        )
-
-    def _diagonal(self) -> Float64:
-        source, panels = self.prepared.source, self.prepared.layout.grid[0]
-        bounds = cut(panels, nystrom.BATCHES_PER_WORKER * self.workers)
-        if self.client is None:
-            parts = [diagonal_part(source, b.start, b.stop) for b in bounds]
-            return np.concatenate(parts)
-        futures = [
-            self.client.submit(diagonal_part, source, b.start, b.stop, pure=False) for b in bounds
-        ]
-        joined = self.client.submit(np.concatenate, futures, pure=False)
-        result: Float64 = run_to_end(self.client, [*futures, joined], should_stop=self.should_stop)
-        return result
 
     def _cholesky(self) -> Solution:
         p = self.prepared
         task = DirectTask(p.source, p.rhs, self.ridge, p.request.effective_tolerance)
         self.on_progress({"phase": "solve", "done": 0, "total": 1})
         if self.client is None:
-            return solve_direct(task, self.check_stop)
+            return solve_direct(task, self.cluster.check_stop)
         argument = self.client.scatter(task, hash=False)
         future = self.client.submit(solve_direct, argument, pure=False)
         result: Solution = run_to_end(self.client, [future], should_stop=self.should_stop)
@@ -209,8 +172,8 @@ class Run:
         return {
             "rhs": self.prepared.rhs.shape[1],
             "precision": self.prepared.request.factor_precision,
-            "base_bytes": self.worker_base_bytes,
-            "room": Room(self.worker_memory_bytes, self.blobs.free_bytes()),
+            "base_bytes": self.cluster.worker_base_bytes,
+            "room": Room(self.cluster.worker_memory_bytes, self.blobs.free_bytes()),
         }
 
     def _cg_or_factor(self) -> Solution:
@@ -258,7 +221,7 @@ class Run:
         p = self.prepared
         assert self.diagonal is not None
         _, rank = choose_preconditioner(self.preconditioner, self.diagonal, self.ridge)
-        operator = self.operator(p.source, p.rhs.shape[1], rank=rank)
+        operator = self.operator(p.rhs.shape[1], rank=rank)
         keeper = self.keeper(p.rhs, "cg")
         state, reason = keeper.load()
         self._warn(reason)
@@ -295,7 +258,7 @@ class Run:
             factor_itemsize=factor_itemsize,
             base_bytes=0,
         )
-        operator = self.operator(p.source, p.rhs.shape[1], reserved_bytes=reserved)
+        operator = self.operator(p.rhs.shape[1], reserved_bytes=reserved)
         keeper = self.keeper(p.rhs, "tiled-cholesky")
         state, reason = keeper.load()
         self._warn(reason)

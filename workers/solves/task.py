@@ -19,6 +19,7 @@ from workers.solves.prepare import prepare
 from workers.solves.request import OnProgress, SolveOutcome, SolveRequest
 from workers.solves.run import Run
 from workers.solves.solution import Float64, Outcome, Solution, SolveStats
+from workers.solves.solve_cluster import SolveCluster
 
 __all__ = ["SolveOutcome", "SolveRequest", "run_solve"]
 
@@ -48,16 +49,14 @@ def run_solve(
     started = time.monotonic()
     blobs = open_blobs(store_url)
     prepared = prepare(blobs, request)
-    run = Run(
+    cluster = SolveCluster(
         client,
-        blobs,
-        prepared,
-        on_progress,
         should_stop,
         worker_memory_bytes,
         worker_base_bytes,
         settings or OperatorSettings(),
     )
+    run = Run(cluster, blobs, prepared, on_progress)
     arrays: dict[str, Float64] = {}
     scores: dict[str, Any] = {}
     try:

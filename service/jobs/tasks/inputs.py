@@ -13,6 +13,7 @@ from storage.datasets import DatasetInfo, read_targets
 from storage.errors import TooLargeError
 from storage.format import MatrixManifest
 from workers.solves.errors import InvalidSolveError
+from workers.solves.memory import coordinator_bytes
 from workers.solves.prepare import stored_tiles, symmetric_tiles
 from workers.solves.solution import Float64
 from workers.solves.source import StoredTiles
@@ -36,16 +37,25 @@ def symmetric_gram(context: JobContext, matrix_id: str, array: str) -> StoredTil
     return symmetric_tiles(context.blobs, matrix_id, array)
 
 
-def check_dense_rows(context: JobContext, rows: int, what: str) -> None:
-    """Raises TooLargeError if `what` would factor or hold more than `max_dense_rows` rows."""
+def check_dense_rows(
+    context: JobContext, rows: int, what: str, instead: str = "Use a part of the data set"
+) -> None:
+    """Raises TooLargeError if `what` would factor or hold more than `max_dense_rows` rows;
+    `instead` is the advice that it gives."""
     limit = context.settings.max_dense_rows
     if rows > limit:
         raise TooLargeError(
             f"{what} holds the whole matrix in one worker: at most {limit} rows, not {rows}.",
-            advice="Use a part of the data set, or raise the setting max_dense_rows.",
+            advice=f"{instead}, or raise the setting max_dense_rows.",
             rows=rows,
             limit_rows=limit,
         )
+
+
+def most_columns(context: JobContext, rows: int) -> int:
+    """Columns that one job may solve for at a time in this process; may be 0."""
+    each = coordinator_bytes(rows=rows, rhs=1, workers=context.compute.expected_workers())
+    return context.settings.max_solve_vectors_bytes // each
 
 
 def rows_dataset(manifest: MatrixManifest) -> str:

@@ -21,14 +21,12 @@ from service.schemas.tasks import ArrayName
 from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.likelihood import log_marginals, stored_likelihood
-from workers.solves.block_operator import BlockOperator
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError, SolveFailedError
 from workers.solves.lanczos_quadrature import lanczos_quadrature
-from workers.solves.memory import placement_bytes
-from workers.solves.policy import choose_placement
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Float64, Outcome
+from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
 from workers.solves.targets import Encoding
 from workers.solves.task import run_solve
@@ -160,18 +158,8 @@ def _estimate(
     if not solved.outcome.usable:
         raise _failed(solved.outcome, solved.summary["advice"])
     ridge = float(solved.summary["ridge"])
-    placement = choose_placement(
-        "auto",
-        projected_bytes=placement_bytes(
-            source.layout,
-            rhs=task.probes,
-            rank=0,
-            workers=context.compute.expected_workers(),
-            base_bytes=WORKER_BASE_BYTES,
-        ),
-        worker_memory_bytes=limit_bytes,
-    )
-    operator = BlockOperator(client, source, placement=placement, should_stop=running.should_stop)
+    cluster = SolveCluster(client, running.should_stop, limit_bytes)
+    operator = cluster.operator(source, task.probes)
     try:
         quadrature = lanczos_quadrature(
             operator,

@@ -1,7 +1,7 @@
-"""The task types `ridge` and `classify`: regression for many ridges at once, and the best of them.
+"""The task types `ridge` and `classify`: regression for many ridges, and the best of them.
 
-`solve` is for one ridge and any size; these hold the matrix in one worker, decompose it once, and
-know the exact held-out error of every ridge.
+Up to `max_dense_rows` one worker decomposes the matrix once and knows the exact held-out error of
+every ridge. Beyond, folds are held out by solving without them, on all workers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,29 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
+from service.jobs.results import (
+    DenseCost,
+    ResultTask,
+    Running,
+    Work,
+    in_one_worker,
+    write_arrays,
+)
+from service.jobs.tasks.inputs import most_columns
+from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
+from storage.errors import TooLargeError
+from workers.memory import WORKER_BASE_BYTES
+from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
+from workers.predictions.folded_ridge import (
+    DUAL_TOLERANCE,
+    HELD_OUT_TOLERANCE,
+    FoldedRidge,
+    run_folded_ridge,
+)
 from workers.predictions.ridge import Criterion
 from workers.predictions.stored_ridge import NewInputs, RidgeAsked, stored_ridge
 from workers.solves.dense import dense_worker_bytes
@@ -33,14 +51,15 @@ class Selecting(WithCross):
         default=[1e-4],
         min_length=1,
         max_length=200,
-        description="Ridges to try, all from one eigendecomposition; see ridge_relative.",
+        description="Ridges to try; see ridge_relative.",
     )
     ridge_relative: bool = Field(
         default=True, description="True: ridges are multiplied by trace(K)/m."
     )
     selection: Literal["leave_one_out", "k_fold"] = Field(
         default="leave_one_out",
-        description="Which samples are held out together; both errors are exact, in closed form.",
+        description="Which samples are held out together. Both errors are exact up to the service's"
+        " max_dense_rows; k_fold works at any size, to a relative residual of 1e-4.",
     )
     folds: int = Field(default=5, ge=2, le=100_000, description="Of k_fold; at most m.")
     seed: int = Field(default=0, ge=0, lt=2**53, description="Draws the folds.")
@@ -48,7 +67,7 @@ class Selecting(WithCross):
 
 class RidgeTask(Selecting):
     """Kernel ridge regression (K + ridge I) A = Y for a list of ridges; the one with the smallest
-    held-out mean squared error is kept. One ridge and any size: `solve`."""
+    held-out mean squared error is kept. For one ridge: `solve`."""
 
     type: Literal["ridge"]
     encoding: Encoding = Field(default="auto", description="How labels become numbers.")
@@ -82,16 +101,25 @@ def prepare_classify(context: JobContext, task: ClassifyTask) -> Work:
 def _prepare(
     context: JobContext, task: Selecting, encoding: Encoding, criterion: Criterion
 ) -> Work:
+    by_folds = task.selection == "k_fold"
     training = training_of(
-        context, task, encoding, array=task.array, what="A choice between ridges"
+        context,
+        task,
+        encoding,
+        array=task.array,
+        what=None if by_folds else "A choice by leave-one-out",
+        instead="Ask for selection 'k_fold', which works at any size",
     )
+    dense = training.rows <= context.settings.max_dense_rows
     cross = cross_of(context, task, training, array=task.array)
-    folds = task.folds if task.selection == "k_fold" else None
+    folds = task.folds if by_folds else None
     if folds is not None and folds > training.rows:
         raise InvalidSolveError(
             f"{folds} folds of {training.rows} samples do not exist.",
             advice=f"Ask for at most {training.rows}, or for leave_one_out.",
         )
+    if folds is not None and not dense:
+        _check_columns(context, training, folds)
     asked = RidgeAsked(
         tuple(sorted(set(task.ridges))),
         task.ridge_relative,
@@ -108,15 +136,94 @@ def _prepare(
         "seed": asked.seed,
         "criterion": criterion,
     }
-    test = None if cross is None else NewInputs(cross.source, cross.targets)
+    arrays = _arrays(training, cross)
+    if dense:
+        test = None if cross is None else NewInputs(cross.source, cross.targets)
+        return Work(
+            determines=determines,
+            arrays=arrays,
+            cost=_cost(training, cross, len(asked.ridges), folds).to_json(),
+            run=in_one_worker(
+                stored_ridge, training.source, training.targets, training.classes, asked, test
+            ),
+        )
     return Work(
-        determines=determines,
-        arrays=_arrays(training, cross),
-        cost=_cost(training, cross, len(asked.ridges), folds).to_json(),
-        run=in_one_worker(
-            stored_ridge, training.source, training.targets, training.classes, asked, test
-        ),
+        determines={**determines, "held_out_by": "solving"},  # other last digits
+        arrays=arrays,
+        cost=_folded_cost(context, training, asked),
+        run=lambda running: _run_folded(running, training, asked, cross),
     )
+
+
+def _check_columns(context: JobContext, training: Training, folds: int) -> None:
+    """Raises TooLargeError if the columns of all folds are too many for this process."""
+    most, columns = most_columns(context, training.rows), folds * training.columns
+    if columns > most:
+        raise TooLargeError(
+            f"{folds} folds of {training.columns} targets are {columns} columns of {training.rows}"
+            f" rows to solve for at once; the service takes {most}.",
+            advice=f"Ask for at most {most // training.columns} folds, or raise the setting"
+            " max_solve_vectors_bytes.",
+            columns=columns,
+            limit_columns=most,
+        )
+
+
+def _run_folded(
+    running: Running, training: Training, asked: RidgeAsked, cross: Cross | None
+) -> Written | None:
+    context = running.context
+    assert running.manifest is not None  # there is always a dual
+
+    def told(news: dict[str, Any]) -> None:
+        total = news.get("ridges_total")
+        fraction = news["ridges_done"] / total if total else None
+        running.reporter.report({**news, "fraction": fraction})
+
+    computed = run_folded_ridge(
+        context.compute.client(),
+        FoldedRidge(
+            source=training.source,
+            targets=training.targets,
+            classes=training.classes,
+            asked=asked,
+            cross=None if cross is None else cross.source,
+            test_targets=None if cross is None else cross.targets,
+            name=running.manifest.id,
+        ),
+        worker_memory_bytes=context.compute.limit_bytes(),
+        on_progress=told,
+        should_stop=running.should_stop,
+    )
+    return None if computed is None else write_arrays(running, computed)
+
+
+def _folded_cost(context: JobContext, training: Training, asked: RidgeAsked) -> dict[str, Any]:
+    """Of one solve with the columns of all folds for each ridge, and one for the chosen ridge."""
+    assert asked.folds is not None
+
+    def solve(columns: int, tolerance: float) -> SolveEstimate:
+        return estimate_solve(
+            training.source.layout,
+            method="cg",
+            placement="auto",
+            rhs=columns,
+            inducing=1,
+            tolerance=tolerance,
+            workers=context.compute.expected_workers(),
+            base_bytes=WORKER_BASE_BYTES,
+            limit_bytes=context.compute.limit_bytes(),
+        )
+
+    folds = solve(asked.folds * training.columns, HELD_OUT_TOLERANCE)
+    last, count = solve(training.columns, DUAL_TOLERANCE), len(asked.ridges)
+    return {
+        **folds.to_json(),
+        "applications": count * folds.applications + last.applications,
+        "flops": count * folds.flops + last.flops,
+        "bytes_read": count * folds.bytes_read + last.bytes_read,
+        "seconds": count * folds.seconds + last.seconds,
+    }
 
 
 def _arrays(training: Training, cross: Cross | None) -> dict[str, tuple[int, ...]]:

@@ -87,15 +87,23 @@ class Cross:
 
 
 def training_of(
-    context: JobContext, task: OnTraining, encoding: Encoding, *, array: str, what: str
+    context: JobContext,
+    task: OnTraining,
+    encoding: Encoding,
+    *,
+    array: str,
+    what: str | None,
+    instead: str = "Use a part of the data set",
 ) -> Training:
-    """The Gram matrix `array` of a task, to be held whole in one worker, and its targets.
+    """The Gram matrix `array` of a task and its targets. `what` will hold all of it in one worker
+    (`check_dense_rows`); None: nothing will.
 
     Raises NotFoundError, NotReadyError, InvalidSolveError, TooLargeError.
     """
     source = symmetric_gram(context, task.matrix, array)
     rows = source.layout.shape[0]
-    check_dense_rows(context, rows, what)
+    if what is not None:
+        check_dense_rows(context, rows, what, instead)
     dataset_id = task.targets or rows_dataset(source.manifest)
     targets, classes = right_hand_sides(context, dataset_id, rows, encoding)
     determines = {

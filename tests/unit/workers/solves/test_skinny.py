@@ -1,4 +1,4 @@
-"""Products of one tile with a few columns: every width, both ways, on arrays of NumPy and of JAX."""
+"""Products of one tile with a few columns: every width, both ways, NumPy and JAX arrays."""
 
 from __future__ import annotations
 

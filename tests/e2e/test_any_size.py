@@ -1,0 +1,79 @@
+"""Tasks that leave one worker behind when a matrix has more rows than `max_dense_rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from service.client import ApiError, Client
+from support.server import ServiceProcess
+from workers.kernels import compile_kernel
+
+pytestmark = pytest.mark.cluster
+
+KERNEL = {"preset": "fc", "depth": 2, "w_std": 1.5, "b_std": 0.4}
+TRAIN, TEST, CLASSES = 150, 40, 3
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A service that takes 100 rows for many, with Grams of 150; and the exact kernels."""
+
+    client: Client
+    gram: str
+    cross: str
+    test_gram: str
+    labels: np.ndarray
+    test_labels: np.ndarray
+    kernel: dict[str, np.ndarray]  # of training and test samples together, in this order
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, TRAIN + TEST)
+    x = 2.0 * np.eye(CLASSES, 6)[labels] + rng.standard_normal((TRAIN + TEST, 6))
+    folder = tmp_path_factory.mktemp("any-size")
+    with ServiceProcess(folder, compute_block_rows=64, max_dense_rows=100) as service:
+        service.start()
+        with service.client() as client:
+            train = client.upload(x[:TRAIN], labels[:TRAIN]).id
+            test = client.upload(x[TRAIN:], labels[TRAIN:]).id
+            both = {"outputs": ["nngp", "ntk"]}
+            made = [
+                client.wait(client.gram(KERNEL, *sets, **both).id).matrix
+                for sets in ((train,), (test, train), (test,))
+            ]
+            gram, cross, test_gram = map(str, made)
+            out = compile_kernel(KERNEL)(x)
+            kernel = {name: np.asarray(out[name]) for name in ("nngp", "ntk")}
+            yield Bench(client, gram, cross, test_gram, labels[:TRAIN], labels[TRAIN:], kernel)
+
+
+def test_the_best_of_several_ridges_by_folds(bench: Bench) -> None:
+    job = bench.client.classify(
+        bench.gram,
+        [1e-4, 1e-2, 1.0],
+        cross=bench.cross,
+        array="nngp",
+        selection="k_fold",
+        folds=3,
+    )
+    answer = bench.client.answer(job)
+    k = bench.kernel["nngp"][:TRAIN, :TRAIN]
+    y = np.eye(CLASSES)[bench.labels] - 1 / CLASSES
+    dual = np.linalg.solve(k + answer.summary["ridge"] * np.eye(TRAIN), y)
+    np.testing.assert_allclose(answer.arrays["dual"], dual, rtol=0, atol=1e-4 * abs(dual).max())
+    errors = [c["error_rate"] for c in answer.summary["curve"]]
+    chosen = [c["ridge"] for c in answer.summary["curve"]].index(answer.summary["ridge"])
+    assert errors[chosen] == min(errors)
+    assert answer.summary["held_out"]["accuracy"] == pytest.approx(1 - errors[chosen])
+    found = np.mean(answer.arrays["labels"] == bench.test_labels)
+    assert answer.summary["test"]["accuracy"] == found > 0.6
+
+    with pytest.raises(ApiError, match="at most 100 rows") as refused:
+        bench.client.ridge(bench.gram, [1.0])
+    assert "k_fold" in refused.value.advice
