@@ -165,6 +165,16 @@ def write_arrays(running: Running, computed: Computed) -> Written:
     return Written(computed.summary, digests)
 
 
+def progress_of_parts(reporter: Reporter) -> Callable[[dict[str, Any]], None]:
+    """What solves and the like say of themselves, as progress of a job."""
+
+    def told(news: dict[str, Any]) -> None:
+        done, total = news.get("done"), news.get("total")
+        reporter.report({**news, "fraction": done / total if done and total else None})
+
+    return told
+
+
 def tall_layout(name: str, shape: tuple[int, ...]) -> ArrayLayout:
     """Layout of a float64 array in chunks of whole rows."""
     row_bytes = 8 * math.prod(shape[1:])

@@ -77,3 +77,34 @@ def test_the_best_of_several_ridges_by_folds(bench: Bench) -> None:
     with pytest.raises(ApiError, match="at most 100 rows") as refused:
         bench.client.ridge(bench.gram, [1.0])
     assert "k_fold" in refused.value.advice
+
+
+def test_a_posterior_with_its_variance(bench: Bench) -> None:
+    asked = {"test_matrix": bench.test_gram, "ridge": 0.1, "ridge_relative": False}
+    answer = bench.client.answer(bench.client.posterior(bench.gram, bench.cross, **asked))
+    k = bench.kernel["nngp"]
+    cross, prior = k[TRAIN:, :TRAIN], np.diagonal(k)[TRAIN:]
+    inverse = np.linalg.inv(k[:TRAIN, :TRAIN] + 0.1 * np.eye(TRAIN))
+    y = np.where(np.eye(CLASSES)[bench.labels] > 0, 0.9, -0.1)
+    np.testing.assert_allclose(answer.arrays["mean"], cross @ inverse @ y, rtol=0, atol=1e-5)
+    variance = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    np.testing.assert_allclose(answer.arrays["variance"], variance, rtol=0, atol=1e-5 * prior.max())
+    with pytest.raises(ApiError, match="at most 100 rows") as refused:
+        bench.client.posterior(bench.gram, bench.cross, model="ensemble", time=1.0, **asked)
+    assert "time" in refused.value.advice
+
+
+def test_training_followed_in_time(bench: Bench) -> None:
+    times = [0.0, 0.05, 1.0]
+    job = bench.client.dynamics(bench.gram, times=times, cross=bench.cross, encoding="real")
+    answer = bench.client.answer(job)
+    k = bench.kernel["ntk"]
+    values, vectors = np.linalg.eigh(k[:TRAIN, :TRAIN])
+    y = bench.labels[:, None].astype(float)
+    for number, time in enumerate(times):
+        factors = -np.expm1(-values * time) / values
+        dual = vectors @ (factors[:, None] * (vectors.T @ y))
+        exact = k[:, :TRAIN] @ dual
+        np.testing.assert_allclose(answer.arrays["train"][:, number], exact[:TRAIN], atol=1e-6)
+        np.testing.assert_allclose(answer.arrays["test"][:, number], exact[TRAIN:], atol=1e-6)
+    assert answer.summary["largest_eigenvalue"] == pytest.approx(values[-1], rel=1e-4)

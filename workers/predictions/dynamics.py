@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -24,6 +25,12 @@ RELATIVE_ERROR, ABSOLUTE_ERROR = 1e-8, 1e-10  # of one step of the integrator, o
 MAX_EVALUATIONS = 200_000  # products with the kernel in one integration
 # DOP853 is stable to |step·rate| ~ 6 with 12 evaluations a step.
 EVALUATIONS_PER_UNIT = 2.0
+
+
+class Kernel(Protocol):
+    """Θ (m, m), as an array or as something that multiplies like one."""
+
+    def __matmul__(self, vectors: Floats, /) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def exact_descent(
 
 
 def integrated_flow(
-    kernel: Floats,
+    kernel: Kernel,
     training: Training,
     times: Sequence[float],
     largest: float,
@@ -107,7 +114,7 @@ def integrated_flow(
 
 
 def stepped_descent(
-    kernel: Floats,
+    kernel: Kernel,
     training: Training,
     steps: Sequence[int],
     rate: float,
@@ -140,7 +147,7 @@ def rate_limit(loss: Loss, largest: float, ridge: float) -> float:
     return 2.0 / (CURVATURE[loss] * largest + ridge)
 
 
-def _motion(kernel: Floats, training: Training, dual: Floats) -> Floats:
+def _motion(kernel: Kernel, training: Training, dual: Floats) -> Floats:
     outputs = training.start + kernel @ dual
     return -slope(training.loss, outputs, training.targets) - training.ridge * dual
 

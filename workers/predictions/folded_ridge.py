@@ -17,7 +17,6 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from storage.blobs import open_blobs
-from storage.errors import CorruptChunkError
 from workers.one_worker import Computed
 from workers.predictions.ridge import (
     LOST_RESIDUAL,
@@ -163,7 +162,7 @@ def _select(
     try:
         factor: LowRank | None = None
         for number, ridge in enumerate(ridges):
-            values = _found(kept, ridge, request.targets.shape)
+            values = kept.found(_name(ridge), request.targets.shape, "float64")
             if values is None:
                 if factor is None and rank:
                     factor = _low_rank(operator, diagonal, rank, ridges[-1])
@@ -241,17 +240,6 @@ def _low_rank(operator: Operator, diagonal: Float64, rank: int, ridge: float) ->
             "The matrix has entries that are not finite.", advice=Outcome.NON_FINITE.advice
         )
     return factor
-
-
-def _found(kept: Scratch, ridge: float, shape: tuple[int, ...]) -> Float64 | None:
-    """What an earlier run has kept for this ridge; None if there is nothing whole."""
-    name = _name(ridge)
-    if not kept.has(name, shape, "float64"):
-        return None
-    try:
-        return kept.read(name, shape, "float64")
-    except CorruptChunkError:
-        return None  # solved again, and written over
 
 
 def _name(ridge: float) -> str:

@@ -55,7 +55,7 @@ def gaussian_posterior(
         return Posterior(cross @ dual, None, residuals, ())
     half = linalg.solve_triangular(factor, cross.T, lower=True, check_finite=False)
     if wanted == "variance":
-        spread, notes = _clipped(prior - np.einsum("ij,ij->j", half, half), prior)
+        spread, notes = clipped(prior - np.einsum("ij,ij->j", half, half), prior)
         return Posterior(cross @ dual, spread, residuals, notes)
     return Posterior(cross @ dual, prior - half.T @ half, residuals, ())
 
@@ -98,7 +98,7 @@ def trained_ensemble(
             - 2 * np.einsum("ij,ij->i", propagator, prior_cross)
             + np.einsum("ij,ij->i", carried, propagator)
         )
-        spread, more = _clipped(spread, prior)
+        spread, more = clipped(spread, prior)
         return Posterior(mean, spread, residuals, (*notes, *more))
     mixed = propagator @ prior_cross.T
     covariance = prior - mixed - mixed.T + carried @ propagator.T
@@ -120,7 +120,7 @@ def factored(kernel: Floats, noise: float) -> Floats:
     return factor
 
 
-def _clipped(variances: Floats, prior: Floats) -> tuple[Floats, tuple[str, ...]]:
+def clipped(variances: Floats, prior: Floats) -> tuple[Floats, tuple[str, ...]]:
     """Differences of nearly equal numbers may fall below zero: they are 0, and said to be."""
     below = int(np.count_nonzero(variances < 0))
     if not below:

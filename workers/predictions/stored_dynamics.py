@@ -76,30 +76,78 @@ def stored_dynamics(
     ridge = asked.ridge * (float(np.trace(kernel)) / len(kernel) if asked.relative else 1.0)
     zero = np.zeros_like(targets)
     training = Training(asked.loss, targets, zero if start.train is None else start.train, ridge)
-    limit = rate_limit(asked.loss, largest, ridge)
-    rate = limit / 2 if asked.rate is None else asked.rate
-    duals = _duals(system, kernel, training, asked, rate, largest, check_stop)
+    rates = Rates.of(asked, largest, ridge)
+    duals = _duals(system, kernel, training, asked, rates.used, largest, check_stop)
     train = training.start[:, None, :] + _through(kernel, duals)
-    arrays = {"train": train}
+    outputs = None
     if test is not None:
-        stacked = np.concatenate(duals, axis=1)
-        outputs = through_cross(test.cross, stacked, check_stop)
-        outputs = outputs.reshape(len(outputs), len(duals), -1)
-        arrays["test"] = outputs if start.test is None else outputs + start.test[:, None, :]
+        outputs = through_cross(test.cross, np.concatenate(duals, axis=1), check_stop)
     notes = [] if system is None else system.rounding_note(ridge)
     if None not in asked.times:
         notes = []  # finite times invert nothing
-    if asked.steps is not None and rate >= limit:
-        notes.append(f"The learning rate {rate:.6g} is not below the limit {limit:.6g}.")
+    moments = Moments(train, by_moment(outputs, start.test, len(duals)))
+    return report(
+        asked, training, moments, rates, classes, None if test is None else test.targets, notes
+    )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """`largest` eigenvalue of the kernel, the learning rate that is stable, the one `used`."""
+
+    largest: float
+    limit: float
+    used: float
+
+    @classmethod
+    def of(cls, asked: DynamicsAsked, largest: float, ridge: float) -> Rates:
+        limit = rate_limit(asked.loss, largest, ridge)
+        return cls(largest, limit, limit / 2 if asked.rate is None else asked.rate)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Outputs at the T moments: `train` (m, T, k), `test` (n, T, k) or None."""
+
+    train: Floats
+    test: Floats | None
+
+
+def by_moment(outputs: Floats | None, start: Floats | None, moments: int) -> Floats | None:
+    """K(X*, X) times all duals side by side (n, T k) -> (n, T, k), plus the outputs at time 0."""
+    if outputs is None:
+        return None
+    parted = outputs.reshape(len(outputs), moments, -1)
+    return parted if start is None else parted + start[:, None, :]
+
+
+def report(
+    asked: DynamicsAsked,
+    training: Training,
+    moments: Moments,
+    rates: Rates,
+    classes: NDArray[np.int64] | None,
+    test_targets: NDArray[Any] | None,
+    notes: list[str],
+) -> Computed:
+    """The arrays and the summary of a training."""
+    arrays = {"train": moments.train}
+    if moments.test is not None:
+        arrays["test"] = moments.test
+    if asked.steps is not None and rates.used >= rates.limit:
+        notes = [
+            *notes,
+            f"The learning rate {rates.used:.6g} is not below the limit {rates.limit:.6g}.",
+        ]
     return Computed(
         {
-            "rows": len(kernel),
-            "ridge": ridge,
-            "largest_eigenvalue": largest,
-            "learning_rate_limit": limit,
-            "learning_rate": None if asked.steps is None else rate,
+            "rows": len(moments.train),
+            "ridge": training.ridge,
+            "largest_eigenvalue": rates.largest,
+            "learning_rate_limit": rates.limit,
+            "learning_rate": None if asked.steps is None else rates.used,
             "classes": None if classes is None else classes.tolist(),
-            "curve": _curve(asked, training, arrays, classes, test),
+            "curve": _curve(asked, training, arrays, classes, test_targets),
             "notes": notes,
         },
         arrays,
@@ -135,7 +183,7 @@ def _curve(
     training: Training,
     arrays: dict[str, Floats],
     classes: NDArray[np.int64] | None,
-    test: NewInputs | None,
+    test_targets: NDArray[Any] | None,
 ) -> list[dict[str, Any]]:
     """Per time: the loss on the training set, and scores of both sets."""
     labels = None if classes is None else classes[_columns(training.targets).argmax(axis=1)]
@@ -149,9 +197,9 @@ def _curve(
         }
         if labels is not None:
             row["train_accuracy"] = score(_columns(train), labels, classes)["accuracy"]
-        if test is not None:
+        if "test" in arrays:
             found = arrays["test"][:, number]
-            scores = score(_columns(found) if classes is not None else found, test.targets, classes)
+            scores = score(_columns(found) if classes is not None else found, test_targets, classes)
             row |= {f"test_{name}": scores[name] for name in scores if name != "confusion"}
         curve.append(row)
     return curve

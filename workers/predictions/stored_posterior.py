@@ -66,7 +66,7 @@ def stored_posterior(
         found = trained_ensemble(
             system, trained_cross, targets, asked.time, ridge, kernel, cross, prior, asked.wanted
         )
-    return _computed(found, asked, ridge, classes, test_targets)
+    return report(found, asked, ridge, classes, test_targets)
 
 
 def _prior(asked: PosteriorAsked, check_stop: CheckStop) -> Floats | None:
@@ -82,13 +82,14 @@ def _absolute(asked: PosteriorAsked, kernel: Floats) -> float:
     return asked.ridge * unit
 
 
-def _computed(
+def report(
     found: Posterior,
     asked: PosteriorAsked,
     ridge: float,
     classes: NDArray[np.int64] | None,
     test_targets: NDArray[Any] | None,
 ) -> Computed:
+    """The arrays and the summary of a posterior; `ridge` in units of the kernel."""
     summary: dict[str, Any] = {
         "rows": len(found.mean),
         "ridge": ridge,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from storage.blobs import BlobStore, open_blobs
 from storage.chunks import decode_values, encode_values, encoded_bytes
-from storage.errors import NotFoundError
+from storage.errors import CorruptChunkError, NotFoundError
 
 ROOT = "solves"
 KEEP_SECONDS = 7 * 24 * 3600.0  # an unfinished solve may be submitted again for this long
@@ -48,6 +48,15 @@ class Scratch:
 
     def has(self, name: str, shape: tuple[int, ...], dtype: str) -> bool:
         return self._blobs.size(f"{self.folder}/{name}") == encoded_bytes(shape, dtype)
+
+    def found(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any] | None:
+        """`read`, or None where there is no whole block: it must be made again."""
+        if not self.has(name, shape, dtype):
+            return None
+        try:
+            return self.read(name, shape, dtype)
+        except CorruptChunkError:
+            return None
 
     def open(self) -> None:
         """Say that the folder is in use now, so that no sweep takes it."""

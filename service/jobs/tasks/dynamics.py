@@ -10,12 +10,28 @@ import numpy as np
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
-from service.jobs.tasks.inputs import required_targets
+from service.jobs.results import (
+    DenseCost,
+    ResultTask,
+    Running,
+    Work,
+    in_one_worker,
+    progress_of_parts,
+    write_arrays,
+)
+from service.jobs.tasks.inputs import check_columns, required_targets
+from service.jobs.tasks.solve_estimate import estimate_solve
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId
 from service.schemas.tasks import ArrayName
+from workers.memory import WORKER_BASE_BYTES
+from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
+from workers.predictions.large_dynamics import (
+    DUAL_TOLERANCE,
+    LargeDynamics,
+    run_large_dynamics,
+)
 from workers.predictions.losses import Loss
 from workers.predictions.stored_dynamics import DynamicsAsked, Outputs, stored_dynamics
 from workers.predictions.stored_ridge import NewInputs
@@ -27,6 +43,7 @@ from workers.solves.targets import Encoding, real_targets
 MAX_MOMENTS = 1000
 MAX_STEPS_TAKEN = 100_000  # of descent on losses without a closed form: one product each
 TYPICAL_EVALUATIONS = 1000  # of an integration, for the estimate: the true number needs λ₁
+TYPICAL_PASSES = 200  # for the squared loss beyond one worker, likewise
 
 Time = Annotated[float, Field(ge=0, le=1e300)]
 Steps = Annotated[int, Field(ge=0, lt=2**53)]
@@ -86,7 +103,8 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
     encoding: Encoding = task.encoding
     if task.loss == "cross_entropy":
         encoding = "centred_one_hot"
-    training = training_of(context, task, encoding, array=task.array, what="Training dynamics")
+    training = training_of(context, task, encoding, array=task.array, what=None)
+    dense = training.rows <= context.settings.max_dense_rows
     training = as_likelihood(training, task.loss)
     cross = cross_of(context, task, training, array=task.array)
     if cross is None and task.test_initial is not None:
@@ -124,21 +142,83 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
         "initial": task.initial,
         "test_initial": task.test_initial,
     }
-    test = None if cross is None else NewInputs(cross.source, cross.targets)
+    if dense:
+        test = None if cross is None else NewInputs(cross.source, cross.targets)
+        return Work(
+            determines=determines,
+            arrays=arrays,
+            cost=_cost(asked, training, cross, moments).to_json(),
+            run=in_one_worker(
+                stored_dynamics,
+                training.source,
+                training.targets,
+                training.classes,
+                asked,
+                start,
+                test,
+            ),
+        )
+    check_columns(context, training.rows, 2 * moments * k, f"{moments} moments of {k} outputs")
     return Work(
-        determines=determines,
+        determines={**determines, "by": "products"},  # other last digits
         arrays=arrays,
-        cost=_cost(asked, training, cross, moments).to_json(),
-        run=in_one_worker(
-            stored_dynamics,
-            training.source,
-            training.targets,
-            training.classes,
-            asked,
-            start,
-            test,
-        ),
+        cost=_large_cost(context, asked, training, moments),
+        run=lambda running: _run_large(running, asked, training, start, cross),
     )
+
+
+def _run_large(
+    running: Running, asked: DynamicsAsked, training: Training, start: Outputs, cross: Cross | None
+) -> Written | None:
+    context = running.context
+    assert running.manifest is not None  # there are always outputs
+    computed = run_large_dynamics(
+        context.compute.client(),
+        LargeDynamics(
+            source=training.source,
+            targets=training.targets,
+            classes=training.classes,
+            asked=asked,
+            start=start,
+            cross=None if cross is None else cross.source,
+            test_targets=None if cross is None else cross.targets,
+            name=running.manifest.id,
+        ),
+        worker_memory_bytes=context.compute.limit_bytes(),
+        on_progress=progress_of_parts(running.reporter),
+        should_stop=running.should_stop,
+    )
+    return None if computed is None else write_arrays(running, computed)
+
+
+def _large_cost(
+    context: JobContext, asked: DynamicsAsked, training: Training, moments: int
+) -> dict[str, Any]:
+    """Of TYPICAL_PASSES passes, or the steps that are taken one by one: the true number depends on
+    the largest eigenvalue, which is not known yet."""
+    taken = TYPICAL_PASSES
+    if asked.loss != "squared":
+        taken = TYPICAL_EVALUATIONS if asked.steps is None else asked.steps[-1]
+    one = estimate_solve(
+        training.source.layout,
+        method="cg",
+        placement="auto",
+        rhs=training.columns,
+        inducing=1,
+        tolerance=DUAL_TOLERANCE,
+        workers=context.compute.expected_workers(),
+        base_bytes=WORKER_BASE_BYTES,
+        limit_bytes=context.compute.limit_bytes(),
+    )
+    passes = taken + moments
+    share = passes / one.applications
+    return {
+        **one.to_json(),
+        "applications": passes,
+        "flops": share * one.flops,
+        "bytes_read": int(share * one.bytes_read),
+        "seconds": share * one.seconds,
+    }
 
 
 def check_moments(task: DynamicsTask) -> None:

@@ -58,6 +58,19 @@ def most_columns(context: JobContext, rows: int) -> int:
     return context.settings.max_solve_vectors_bytes // each
 
 
+def check_columns(context: JobContext, rows: int, columns: int, what: str) -> None:
+    """Raises TooLargeError if `what` means more than `most_columns`."""
+    most = most_columns(context, rows)
+    if columns > most:
+        raise TooLargeError(
+            f"{what}: {columns} columns of {rows} rows at once; the service takes {most} of one"
+            " job.",
+            advice="Ask for less, or raise the setting max_solve_vectors_bytes.",
+            columns=columns,
+            limit_columns=most,
+        )
+
+
 def rows_dataset(manifest: MatrixManifest) -> str:
     """Id of the data set that the rows of a Gram matrix belong to. Raises InvalidSolveError."""
     if manifest.kind != "gram":

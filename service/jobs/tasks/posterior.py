@@ -7,24 +7,46 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.results import DenseCost, ResultTask, Work, in_one_worker
-from service.jobs.tasks.inputs import check_dense_rows, symmetric_gram
+from service.jobs.results import (
+    DenseCost,
+    ResultTask,
+    Running,
+    Work,
+    in_one_worker,
+    progress_of_parts,
+    write_arrays,
+)
+from service.jobs.tasks.inputs import (
+    check_columns,
+    check_dense_rows,
+    most_columns,
+    symmetric_gram,
+)
+from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, EXAMPLE_TEST_GRAM, MatrixId
 from service.schemas.tasks import ArrayName
+from workers.memory import WORKER_BASE_BYTES
+from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
+from workers.predictions.large_posterior import TOLERANCE, LargePosterior, run_large_posterior
 from workers.predictions.posterior import Wanted
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
+from workers.solves.policy import Room, method_for
 from workers.solves.prepare import cross_tiles, symmetric_tiles
+from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.source import StoredTiles
 from workers.solves.targets import Encoding
+
+MOST_AT_ONCE = 256  # test samples: more columns make a pass dearer, not the passes fewer
 
 
 class PosteriorTask(WithCross):
     """Mean and uncertainty of functions on new inputs given the targets: the Gaussian-process
-    posterior of the infinite network, or the ensemble of networks trained by gradient flow."""
+    posterior of the infinite network, or the ensemble of networks trained by gradient flow. Beyond
+    the service's max_dense_rows: the former, and mean and variance after endless training."""
 
     type: Literal["posterior"]
     model: Literal["nngp", "ensemble"] = Field(
@@ -79,11 +101,21 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
             "The Gaussian-process posterior has no training time.",
             advice="Use model 'ensemble', or leave `time` out.",
         )
-    training = training_of(context, task, task.encoding, array=task.prior, what="A posterior")
+    instead = _kept_from_any_size(task)
+    training = training_of(
+        context,
+        task,
+        task.encoding,
+        array=task.prior,
+        what=None if instead is None else "This posterior",
+        instead=instead or "",
+    )
+    dense = training.rows <= context.settings.max_dense_rows
     cross = cross_of(context, task, training, array=task.prior)
     if cross is None:  # the schema requires one
         raise InvalidSolveError("A posterior needs a cross-Gram.", advice="Name it in `cross`.")
-    check_dense_rows(context, cross.rows, "A posterior")
+    if dense or task.output == "covariance":
+        check_dense_rows(context, cross.rows, "A posterior")
     test = _test_gram(context, task, cross)
     trained = None
     if task.model == "ensemble":
@@ -113,14 +145,104 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
         "ridge": task.ridge,
         "ridge_relative": task.ridge_relative,
     }
+    if dense:
+        return Work(
+            determines=determines,
+            arrays=arrays,
+            cost=_cost(asked, training, cross).to_json(),
+            run=in_one_worker(
+                stored_posterior, asked, training.targets, training.classes, cross.targets
+            ),
+        )
+    batch = min(_batch(context, training), cross.rows)
     return Work(
-        determines=determines,
+        determines={**determines, "batch": batch},  # other last digits
         arrays=arrays,
-        cost=_cost(asked, training, cross).to_json(),
-        run=in_one_worker(
-            stored_posterior, asked, training.targets, training.classes, cross.targets
-        ),
+        cost=_large_cost(context, asked, training, cross, batch),
+        run=lambda running: _run_large(running, asked, training, cross, batch),
     )
+
+
+def _kept_from_any_size(task: PosteriorTask) -> str | None:
+    """Why one worker must hold the matrix: what to ask for instead, or None."""
+    if task.time is not None:
+        return "Leave `time` out (trained to the end), which works at any size"
+    if task.model == "ensemble" and task.output == "covariance":
+        return "Ask for the variance, which works at any size"
+    return None
+
+
+def _batch(context: JobContext, training: Training) -> int:
+    """Test samples solved for at once: whole sixteens, which are multiplied fastest.
+
+    Raises TooLargeError if not even a few columns fit.
+    """
+    check_columns(context, training.rows, COLUMN_MULTIPLE, "The least batch of test samples")
+    most = most_columns(context, training.rows)
+    return min(most - most % COLUMN_MULTIPLE, MOST_AT_ONCE)
+
+
+def _run_large(
+    running: Running, asked: PosteriorAsked, training: Training, cross: Cross, batch: int
+) -> Written | None:
+    context = running.context
+    assert running.manifest is not None  # there is always a mean
+    computed = run_large_posterior(
+        context.compute.client(),
+        LargePosterior(
+            asked=asked,
+            targets=training.targets,
+            classes=training.classes,
+            test_targets=cross.targets,
+            batch=batch,
+            name=running.manifest.id,
+        ),
+        worker_memory_bytes=context.compute.limit_bytes(),
+        on_progress=progress_of_parts(running.reporter),
+        should_stop=running.should_stop,
+    )
+    return None if computed is None else write_arrays(running, computed)
+
+
+def _large_cost(
+    context: JobContext, asked: PosteriorAsked, training: Training, cross: Cross, batch: int
+) -> dict[str, Any]:
+    """Of the solve for the mean and, for each batch of test samples, one for its columns."""
+    layout = training.source.layout
+
+    def solve(columns: int, total: int) -> SolveEstimate:
+        method = method_for(
+            layout,
+            "auto",
+            rhs=total,
+            precision="auto",
+            base_bytes=WORKER_BASE_BYTES,
+            room=Room(context.compute.limit_bytes(), context.blobs.free_bytes()),
+        )
+        return estimate_solve(
+            layout,
+            method=method,
+            placement="auto",
+            rhs=columns,
+            inducing=1,
+            tolerance=TOLERANCE,
+            workers=context.compute.expected_workers(),
+            base_bytes=WORKER_BASE_BYTES,
+            limit_bytes=context.compute.limit_bytes(),
+        )
+
+    mean = solve(training.columns, training.columns)
+    if asked.wanted == "mean":
+        return mean.to_json()
+    each, count = solve(batch, cross.rows), -(-cross.rows // batch)
+    return {
+        **each.to_json(),
+        "applications": mean.applications + count * each.applications,
+        "flops": mean.flops + count * each.flops,
+        "bytes_read": mean.bytes_read + count * each.bytes_read,
+        "seconds": mean.seconds + count * each.seconds,
+        "peak_bytes_per_worker": max(mean.peak_bytes_per_worker, each.peak_bytes_per_worker),
+    }
 
 
 def _test_gram(context: JobContext, task: PosteriorTask, cross: Cross) -> StoredTiles | None:

@@ -19,12 +19,11 @@ from service.jobs.results import (
     in_one_worker,
     write_arrays,
 )
-from service.jobs.tasks.inputs import most_columns
+from service.jobs.tasks.inputs import check_columns
 from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
-from storage.errors import TooLargeError
 from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
@@ -119,7 +118,8 @@ def _prepare(
             advice=f"Ask for at most {training.rows}, or for leave_one_out.",
         )
     if folds is not None and not dense:
-        _check_columns(context, training, folds)
+        what = f"{folds} folds of {training.columns} targets"
+        check_columns(context, training.rows, folds * training.columns, what)
     asked = RidgeAsked(
         tuple(sorted(set(task.ridges))),
         task.ridge_relative,
@@ -153,20 +153,6 @@ def _prepare(
         cost=_folded_cost(context, training, asked),
         run=lambda running: _run_folded(running, training, asked, cross),
     )
-
-
-def _check_columns(context: JobContext, training: Training, folds: int) -> None:
-    """Raises TooLargeError if the columns of all folds are too many for this process."""
-    most, columns = most_columns(context, training.rows), folds * training.columns
-    if columns > most:
-        raise TooLargeError(
-            f"{folds} folds of {training.columns} targets are {columns} columns of {training.rows}"
-            f" rows to solve for at once; the service takes {most}.",
-            advice=f"Ask for at most {most // training.columns} folds, or raise the setting"
-            " max_solve_vectors_bytes.",
-            columns=columns,
-            limit_columns=most,
-        )
 
 
 def _run_folded(
