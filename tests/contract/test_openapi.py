@@ -226,6 +226,7 @@ def test_every_kind_that_our_code_can_raise_has_a_status() -> None:
     never_answered = {
         *("solve-failed", "service-unreachable", "wait-timeout", "usage", "service-start"),
         *("data-missing", "demo-failed", "drawing-unavailable", "job-unsuccessful"),
+        "no-result",
         *("unused-option", "repair-failed", "invalid-archive"),
         "photograph-unavailable",
     }
