@@ -13,6 +13,7 @@ from service.cli.demo import demo
 from service.cli.doctor import doctor
 from service.cli.outcome import print_json, stdout
 from service.cli.paper import paper
+from service.cli.report import report
 from service.cli.serve import serve
 from service.cli.worker import worker
 
@@ -32,6 +33,7 @@ def build() -> typer.Typer:
     app.command()(analyze)
     for command in (jobs.status, jobs.watch, jobs.fetch, jobs.cancel, access.share, access.audit):
         app.command()(command)
+    app.command()(report)
     app.command()(keys.whoami)
     app.command()(upkeep.verify)
     app.command()(upkeep.gc)

@@ -24,6 +24,7 @@ from service.client.errors import (
 from service.client.handles import JobHandle, SamplesLike
 from service.client.models import Answer, Dataset, Event, Job, Json, Matrix
 from service.client.people import People
+from service.client.pictures import Pictures
 from service.client.tasks import H, Tasks
 from service.client.transport import Transport
 from service.client.watch import follow
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _NPY = "application/x-npy"
 
 
-class Client(People, Tasks):
+class Client(People, Pictures, Tasks):
     """Talks to one service. Thread-safe; close it, or use it as a context manager.
 
     `reconnect_seconds`: how long `watch` and `wait` keep trying when the service goes away, for

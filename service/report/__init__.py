@@ -1,0 +1,1 @@
+"""`gramian report`: what a job did and made, as one HTML file that needs nothing else."""
