@@ -24,6 +24,7 @@ from service.auth import KeyGuard, LocalGuard
 from service.deps import Services
 from service.errors import add_error_handlers
 from service.events import EventBus
+from service.guide import guide_routes
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
 from service.jobs.lock import data_dir_lock
@@ -100,6 +101,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.state.events = EventBus()
     for module in _ROUTES:
         app.include_router(module.router)
+    app.router.routes += guide_routes()
     add_error_handlers(app)
     app.openapi = lambda: _openapi(app, chosen)  # type: ignore[method-assign]
     return app

@@ -22,6 +22,7 @@ from service.errors import (
     UnauthorizedError,
     error_response,
 )
+from service.guide import is_guide
 from service.identity import LOCAL, Caller, required_scope
 from service.keyring import Keyring, presented_key
 from service.request_rate import RequestRates
@@ -40,7 +41,11 @@ class KeyGuard:
     rates: RequestRates = field(default_factory=RequestRates)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if (
+            scope["type"] != "http"
+            or scope["path"] in OPEN_PATHS
+            or is_guide(scope["method"], scope["path"])
+        ):
             await self.app(scope, receive, send)
             return
         try:

@@ -81,6 +81,7 @@ def landing() -> Landing:
             "metrics": "/metrics",
             "openapi": "/openapi.json",
             "docs": "/docs",
+            "guide": "/guide/",
         },
     )
 
