@@ -23,7 +23,6 @@ def build() -> typer.Typer:
         name="gramian",
         help="Gram matrices of neural kernels: computed, kept as Zarr, and solved with.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.command()(serve)

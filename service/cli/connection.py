@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.outcome import UsageError, reported
+from service.cli.outcome import ExitCode, UsageError, fail, reported
 from storage.keys import DATASET_ID_PATTERN, JOB_ID_PATTERN, MATRIX_ID_PATTERN
 
 if TYPE_CHECKING:
@@ -33,8 +33,16 @@ def connected(url: str) -> Iterator[Client]:
 
     from service.client import Client
 
-    with reported(url), Client(url, api_key=os.environ.get("GRAMIAN_API_KEY") or None) as client:
-        yield client
+    key = os.environ.get("GRAMIAN_API_KEY") or None
+    with reported(url), Client(url, api_key=key) as client:
+        try:
+            yield client
+        except KeyboardInterrupt:
+            fail(
+                "interrupted; jobs that were submitted go on",
+                advice="gramian status",
+                code=ExitCode.INTERRUPTED,
+            )
 
 
 def job_id(text: str) -> str:

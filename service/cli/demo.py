@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from service.cli.outcome import reported, stdout
+from service.cli.connection import JsonOption
+from service.cli.outcome import print_json, reported, stderr, stdout
 
 
 def demo(
@@ -27,6 +29,7 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Upload images, compute and store their NTK, solve, check, and print how to open it.
 
@@ -47,4 +50,6 @@ def demo(
             inducing=1000 if data == "mnist" else 2000,
             keep=keep,
         )
-        run(options, stdout())
+        outcome = run(options, stderr() if as_json else stdout())
+        if as_json:
+            print_json(asdict(outcome))

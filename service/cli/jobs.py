@@ -21,6 +21,7 @@ from service.cli.connection import (
     matrix_id,
 )
 from service.cli.outcome import ExitCode, describe, fail, print_json, stderr, stdout
+from service.cli.tile_map import job_tiles
 from service.client.progress import JobBar, bytes_text, numbers_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def show_job(job: Job, *, as_json: bool) -> None:
 
 
 def follow(client: Client, job: str, *, as_json: bool) -> None:
-    """Show a job's events until it ends; exits with FAILED unless it succeeds."""
+    """Show a job's events until it ends; exits with FAILED unless it succeeds, and with
+    INTERRUPTED when Ctrl-C leaves it running."""
     try:
         if as_json:
             for event in client.watch(job):
@@ -46,14 +48,17 @@ def follow(client: Client, job: str, *, as_json: bool) -> None:
                 sys.stdout.write(json.dumps(line) + "\n")
                 sys.stdout.flush()
         else:
-            with JobBar(stderr(), job[:12]) as bar:
+            console = stderr()
+            tiles = job_tiles(client, job) if console.is_terminal else lambda: None
+            with JobBar(console, job[:12], tiles) as bar:
                 for event in client.watch(job):
                     bar.update(event.type, event.data)
     except KeyboardInterrupt:
-        console = stderr()
-        console.print(f"\ndetached; the job goes on. Come back with: gramian watch {job}")
-        console.print(f"or end it with: gramian cancel {job}")
-        return
+        fail(
+            "detached; the job goes on",
+            advice=f"gramian watch {job} to come back, or gramian cancel {job} to end it",
+            code=ExitCode.INTERRUPTED,
+        )
     ended = client.job(job)
     if not as_json:
         show_job(ended, as_json=False)
@@ -104,7 +109,8 @@ def status(
 def watch(job: JobArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """Follow a job live. Ctrl-C leaves the job running.
 
-    With --json: one line per event. Exit code 1 when the job fails or is cancelled.
+    With --json: one line per event. Exit code 1 when the job fails or is cancelled, 130 after
+    Ctrl-C. Follows across a restart of the service.
     """
     with connected(url) as client:
         follow(client, job_id(job), as_json=as_json)

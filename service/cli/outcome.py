@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     FAILED = 1  # the job failed or was cancelled, or the service refused the request
     USAGE = 2
     UNREACHABLE = 3  # no service answers
+    INTERRUPTED = 130  # Ctrl-C; what was submitted goes on
 
 
 class UsageError(GramianError):

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.outcome import reported, stdout
+from service.cli.connection import JsonOption
+from service.cli.outcome import print_json, reported, stderr, stdout
 
 
 def paper(
@@ -34,15 +35,21 @@ def paper(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     worker_memory_limit: Annotated[str, typer.Option(help="Memory of each worker.")] = "1500MiB",
+    as_json: JsonOption = False,
 ) -> None:
     """Repeat an experiment of a paper: a table next to the published numbers, and a picture.
 
-    A second run finds the matrices that the first one stored.
+    A second run finds the matrices that the first one stored. With --json: what NAME.json holds;
+    without a name, the list of experiments.
     """
     with reported(url or ""):
         from service.papers.catalogue import EXPERIMENTS
+        from service.papers.report import document
         from service.papers.run import PaperOptions, run
 
+        if name is None and as_json:
+            print_json([{"name": entry.name, "summary": entry.summary} for entry in EXPERIMENTS])
+            return
         if name is None:
             width = max(len(entry.name) for entry in EXPERIMENTS)
             for entry in EXPERIMENTS:
@@ -59,4 +66,6 @@ def paper(
             workers=workers,
             worker_memory_limit=worker_memory_limit,
         )
-        run(options, stdout())
+        report = run(options, stderr() if as_json else stdout())
+        if as_json:
+            print_json(document(report))

@@ -16,7 +16,6 @@ from __future__ import annotations
 from service.client.client import Client
 from service.client.errors import (
     ApiError,
-    MissingExtraError,
     ServiceUnreachableError,
     WaitTimeoutError,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "Job",
     "JobHandle",
     "Matrix",
-    "MissingExtraError",
     "NoResultError",
     "ServiceUnreachableError",
     "SolveHandle",

@@ -17,7 +17,6 @@ import httpx2
 from service.client.arrays import as_file, pieces, read_array, slice_text
 from service.client.errors import (
     ApiError,
-    MissingExtraError,
     ServiceUnreachableError,
     WaitTimeoutError,
 )
@@ -28,6 +27,7 @@ from service.client.pictures import Pictures
 from service.client.tasks import H, Tasks
 from service.client.transport import Transport
 from service.client.watch import follow
+from workers.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np

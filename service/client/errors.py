@@ -41,12 +41,6 @@ class WaitTimeoutError(GramianError):
     kind = "wait-timeout"
 
 
-class MissingExtraError(GramianError):
-    """A package that this call needs, and others do not, is not installed."""
-
-    kind = "missing-extra"
-
-
 def api_error(response: httpx2.Response) -> ApiError:
     try:
         problem = response.json()

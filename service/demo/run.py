@@ -75,7 +75,19 @@ class Answer:
     seconds: float
 
 
-def run(options: DemoOptions, console: Console) -> None:
+@dataclass(frozen=True)
+class DemoOutcome:
+    """What a demonstration leaves: ids of what is stored, and how good the answers are."""
+
+    data_dir: str
+    matrix: str
+    cross: str
+    answers: list[Answer]
+    peak_bytes: int
+    seconds: float
+
+
+def run(options: DemoOptions, console: Console) -> DemoOutcome:
     """The whole demonstration. Raises GramianError subclasses when something is not right."""
     begun = time.monotonic()
     split = data.load(options.data, train_rows=options.train_rows, test_rows=options.test_rows)
@@ -132,9 +144,17 @@ def run(options: DemoOptions, console: Console) -> None:
         _print_answers(console, answers, split)
         _check_entries(console, client, str(gram.matrix), split)
         _show_opening(console, client, str(gram.matrix), folder)
+        outcome = DemoOutcome(
+            data_dir=str(folder),
+            matrix=str(gram.matrix),
+            cross=str(cross.matrix),
+            answers=answers,
+            peak_bytes=memory.peak_bytes,
+            seconds=time.monotonic() - begun,
+        )
         console.print(
-            f"\npeak memory of all processes together: {bytes_text(memory.peak_bytes)}; "
-            f"{seconds_text(time.monotonic() - begun)} in all"
+            f"\npeak memory of all processes together: {bytes_text(outcome.peak_bytes)}; "
+            f"{seconds_text(outcome.seconds)} in all"
         )
         if options.keep:
             console.print(f"the service goes on at {service.url}; Ctrl-C ends it")
@@ -144,6 +164,7 @@ def run(options: DemoOptions, console: Console) -> None:
             f"the service has stopped; to have it back: "
             f"gramian serve --data-dir {escape(str(folder))}"
         )
+    return outcome
 
 
 def _solve(console: Console, client: Client, label: str, task: dict[str, Any]) -> Answer:

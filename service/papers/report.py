@@ -71,7 +71,7 @@ def write(report: Report, folder: Path) -> dict[str, Path]:
     contents = {
         "svg": svg(report.title, report.panels),
         "csv": _csv(report.table).encode(),
-        "json": (json.dumps(_document(report), indent=2, allow_nan=False) + "\n").encode(),
+        "json": (json.dumps(document(report), indent=2, allow_nan=False) + "\n").encode(),
         "md": markdown(report).encode(),
     }
     paths = {}
@@ -128,7 +128,7 @@ def _csv(table: Table) -> str:
     return file.getvalue()
 
 
-def _document(report: Report) -> Any:
+def document(report: Report) -> Any:
     return json_safe(
         {
             "experiment": report.name,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +90,26 @@ def test_cancelling_waits_until_it_has_stopped(url: str, tmp_path: Path):
     assert ended["state"] == "cancelled"
     watched = CliRunner().invoke(build(), ["watch", job], env={"GRAMIAN_URL": url})
     assert watched.exit_code == 1
+
+
+def test_ctrl_c_detaches_and_the_job_goes_on(url: str, tmp_path: Path):
+    rng = np.random.default_rng(2)
+    np.save(tmp_path / "big.npy", rng.normal(size=(12_000, 64)).astype(np.float32))
+    options = ["--x1", str(tmp_path / "big.npy"), "--depth", "30", "--tile-rows", "512"]
+    job = json.loads(_run(url, "submit", "gram", *options, "--json").stdout)["id"]
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "watch", job, "--json"],
+        env={**os.environ, "GRAMIAN_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["id"] == 1  # it is following
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert f"gramian watch {job}" in said
+    assert f"gramian cancel {job}" in said
+    assert json.loads(_run(url, "status", job, "--json").stdout)["state"] in ("queued", "running")
+    _run(url, "cancel", job, "--wait")

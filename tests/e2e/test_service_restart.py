@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,16 @@ def tiles_done(client: Client, job_id: str, at_least: int) -> int:
     raise AssertionError("the job ended before it could be disturbed")
 
 
+def watch(url: str, job: str) -> subprocess.Popen[str]:
+    """`gramian watch`, as a user types it, through everything that follows."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "watch", job, "--json", "--url", url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
     service = ServiceProcess(
         tmp_path, compute_block_rows=64, event_throttle_seconds=0.0, batch_seconds=0.1
@@ -41,6 +54,7 @@ def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
         service.start()
         with service.client() as client:
             job = submit(client, tile_rows=64)
+            watching = watch(service.url, job)
             seen = tiles_done(client, job, 100)
             service.kill()
             service.start()
@@ -51,6 +65,11 @@ def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
             ended = client.wait(job)
             assert ended.state == "succeeded", ended.error
             assert ended.document["attempts"] == 3
+            lines, complaints = watching.communicate(timeout=60)
+            assert watching.returncode == 0, complaints
+            followed = [json.loads(line) for line in lines.splitlines()]
+            assert [event["id"] for event in followed] == list(range(1, len(followed) + 1))
+            assert followed[-1]["data"]["state"] == "succeeded"
             summary = client.result(job)["summary"]
             assert summary["computed_tiles"] <= summary["tiles"] - more
             numbers = [event.id for event in client.watch(job)]

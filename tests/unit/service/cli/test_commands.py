@@ -280,7 +280,7 @@ def test_ctrl_c_while_watching_leaves_the_job_and_says_how_to_come_back(
 
     monkeypatch.setattr(Client, "watch", interrupted)
     result = _run("watch", JOB)
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.INTERRUPTED
     assert f"gramian watch {JOB}" in result.output
 
 
