@@ -17,6 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.app import build
+from service.cli.tile_map import job_tiles
+from service.client import Client
 from service.demo.embedded import embedded_service
 from service.demo.reference import relu_entry
 
@@ -64,6 +66,11 @@ def test_from_files_to_a_solve_and_a_file(url: str, arrays: tuple[Path, Path], t
     events = [json.loads(e) for e in _run(url, "watch", job["id"], "--json").stdout.splitlines()]
     assert [e["id"] for e in events] == list(range(1, len(events) + 1))
     assert events[-1]["data"]["state"] == "succeeded"
+
+    with Client(url) as client:
+        drawn = job_tiles(client, job["id"])()
+    assert drawn is not None
+    assert set(drawn.plain) <= set("█▀▄ \n")  # nothing is missing
 
     # By the id of the job or of the matrix.
     target = tmp_path / "k.npy"

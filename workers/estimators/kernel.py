@@ -75,13 +75,5 @@ class NeuralKernel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._gram(self.fit(X).X_fit_, None)
 
     def _gram(self, left: NDArray[Any], right: NDArray[Any] | None) -> NDArray[Any]:
-        spec = network(
-            self.kernel,
-            depth=self.depth,
-            activation=self.activation,
-            w_std=self.w_std,
-            b_std=self.b_std,
-            normalize=self.normalize,
-        )
         columns = None if right is None else shaped(right, self.sample_shape)
-        return gram(spec, self.output, shaped(left, self.sample_shape), columns)
+        return gram(network(self), self.output, shaped(left, self.sample_shape), columns)

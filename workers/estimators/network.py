@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,29 @@ if TYPE_CHECKING:
 _KEPT_KERNELS = 16
 
 
-def network(kernel: str | Mapping[str, Any], **parameters: Any) -> KernelSpec:
+class Described(Protocol):
+    """An estimator with the parameters of a network."""
+
+    kernel: str | Mapping[str, Any]
+    depth: int | None
+    activation: Any
+    w_std: float | None
+    b_std: float | None
+    normalize: str | None
+
+
+def network(estimator: Described) -> KernelSpec:
     """The network of a preset's name or a network as data, with the parameters that are not None.
 
     Raises InvalidKernelError, also for parameters that the preset does not have.
     """
-    given = {name: value for name, value in parameters.items() if value is not None}
+    kernel = estimator.kernel
     described = {"preset": kernel} if isinstance(kernel, str) else dict(kernel)
-    return parse_kernel({**described, **given})
+    for name in ("depth", "activation", "w_std", "b_std", "normalize"):
+        value = getattr(estimator, name)
+        if value is not None:
+            described[name] = value
+    return parse_kernel(described)
 
 
 def gram(

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from workers.estimators.network import gram, network, shaped
 from workers.estimators.remote import GramClient
-from workers.kernels import KernelSpec
 from workers.predictions.eigensystem import eigensystem
 from workers.predictions.posterior import factored
 from workers.predictions.ridge import fit_ridge
@@ -56,16 +55,6 @@ class KernelRidgeBase(BaseEstimator):  # type: ignore[misc]
         self.sample_shape = sample_shape
         self.client = client
 
-    def _network(self) -> KernelSpec:
-        return network(
-            self.kernel,
-            depth=self.depth,
-            activation=self.activation,
-            w_std=self.w_std,
-            b_std=self.b_std,
-            normalize=self.normalize,
-        )
-
     def _solve(self, x: NDArray[Any], targets: Float64) -> None:
         """Sets `dual_coef_` (m, k) and `ridge_` for rows x (m, d) and targets (m, k)."""
         samples = shaped(x, self.sample_shape)
@@ -73,7 +62,7 @@ class KernelRidgeBase(BaseEstimator):  # type: ignore[misc]
             self._solve_remotely(self.client, samples, targets)
             return
         self.X_fit_ = x
-        matrix = gram(self._network(), self.output, samples).astype(np.float64, copy=False)
+        matrix = gram(network(self), self.output, samples).astype(np.float64, copy=False)
         unit = float(np.trace(matrix)) / len(matrix) if self.ridge_relative else 1.0
         if np.ndim(self.ridge) == 0:
             self.ridge_ = float(self.ridge) * unit  # type: ignore[arg-type]
@@ -89,7 +78,7 @@ class KernelRidgeBase(BaseEstimator):  # type: ignore[misc]
             raise ValueError("On a service, give one ridge; its task `ridge` chooses between many.")
         matrix = client.gram(
             x,
-            kernel=self._network().canonical(),
+            kernel=network(self).canonical(),
             y=targets,
             outputs=[self.output],
             dtype=self.dtype,
@@ -108,7 +97,7 @@ class KernelRidgeBase(BaseEstimator):  # type: ignore[misc]
         rows = validate_data(self, X, dtype=np.dtype(self.dtype), reset=False)
         if self.client is not None:
             return self.solve_.predict(shaped(rows, self.sample_shape)).numpy()
-        spec, train = self._network(), shaped(self.X_fit_, self.sample_shape)
+        spec, train = network(self), shaped(self.X_fit_, self.sample_shape)
         samples = shaped(rows, self.sample_shape)
         return np.concatenate(
             [
