@@ -136,6 +136,25 @@ def peer(store: str, name: str, rows: int, matrix: str, ridge: float, which: str
     return {"outcome": "solved", "cpu_seconds": seconds, "certified": certified, "peak_bytes": peak}
 
 
+def dump(
+    store: str, name: str, rows: int, matrix: str, ridge: float, folder: str
+) -> dict[str, Any]:
+    """Write kernel.npy (float32) and rhs.npy for peers in other environments; the ridge in units of
+    the kernel."""
+    from storage.blobs import open_blobs
+    from storage.matrices import load_manifest
+    from workers.solves.dense import load_dense
+    from workers.solves.source import StoredTiles
+    from workers.solves.targets import encode_targets
+
+    _, targets, array = problem(name, rows)
+    source = StoredTiles(store, load_manifest(open_blobs(store), matrix), array)
+    square = load_dense(source, dtype="float32")
+    np.save(Path(folder) / "kernel.npy", square)
+    np.save(Path(folder) / "rhs.npy", encode_targets(targets, rows, "auto")[0])
+    return {"ridge": ridge * float(np.trace(square, dtype=np.float64)) / rows}
+
+
 def operator(
     store: str, name: str, rows: int, matrix: str, columns: int, repeats: int
 ) -> dict[str, Any]:
@@ -223,7 +242,7 @@ def peak_bytes() -> int:
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
-    runs = {"build": build, "ours": ours, "peer": peer, "operator": operator}
+    runs = {"build": build, "ours": ours, "peer": peer, "operator": operator, "dump": dump}
     result = runs[asked.pop("run")](**asked)
     print(json.dumps({"peak_bytes": peak_bytes(), **result}))
 

@@ -31,6 +31,8 @@ OURS = {
     "tiled-cholesky": {"method": "tiled-cholesky"},
     "falkon, 20 sqrt(m) points": {"method": "falkon"},
 }
+# Of linear_operator: rank of its preconditioner, GPyTorch's default and one like ours.
+RANKS = {"linear_operator CG, rank 15": 15, "linear_operator CG, rank 500": 500}
 PEERS = {"SciPy cho_factor, float64": "scipy", "scikit-learn KernelRidge, float64": "sklearn"}
 FREE_MARGIN_BYTES = 2 << 30
 
@@ -68,6 +70,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-gib", type=float, default=6.0)
     parser.add_argument("--only", help="runs whose name begins with this")
+    parser.add_argument(
+        "--gpytorch-python", type=Path, help="an interpreter with PyTorch and linear_operator"
+    )
     parser.add_argument("--scratch", type=Path, help="folder for the stores; default: temporary")
     given = parser.parse_args()
     document: dict[str, Any] = {"host": host(), "rows": given.rows, "hard_rows": given.hard_rows}
@@ -109,7 +114,37 @@ def fashion(store: str, given: argparse.Namespace) -> dict[str, Any]:
         else:
             result = run("peer", ridge=RIDGES[0], which=which, **base)
         add(found["solves"], label, RIDGES[0], result)
+    if given.gpytorch_python is not None:
+        for label, rank in RANKS.items():
+            result = linear_operator(given.gpytorch_python, rank, base)
+            add(found["solves"], label, RIDGES[0], result)
     return found
+
+
+def linear_operator(python: Path, rank: int, base: dict[str, Any]) -> dict[str, Any]:
+    """GPyTorch's conjugate gradients, in the environment of `python`."""
+    from workers.cluster import worker_environment
+
+    with tempfile.TemporaryDirectory() as folder:
+        ridge = required(run("dump", ridge=RIDGES[0], folder=folder, **base))["ridge"]
+        done = subprocess.run(
+            [
+                python,
+                HERE / "peer_linear_operator.py",
+                folder,
+                str(ridge),
+                str(TOLERANCE),
+                str(rank),
+            ],
+            env=os.environ | worker_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        return {"failed": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def hard(store: str, given: argparse.Namespace) -> list[dict[str, Any]]:
