@@ -80,7 +80,7 @@ class ServiceSettings(BaseSettings):
     # tenths of a second each.
     max_preview_read_bytes: int = Field(default=256 * MIB, ge=MIB)
     max_preview_rebuild_bytes: int = Field(default=256 * MIB, ge=0)
-    # Previews that one picture reads, of some 50 us each.
+    # Tiles that one picture covers: some 0.1 ms each.
     max_preview_tiles: int = Field(default=40_000, ge=1)
     default_page_items: int = Field(default=50, ge=1)
     max_page_items: int = Field(default=300, ge=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +49,14 @@ class Cells:
 @dataclass(frozen=True)
 class _Axis:
     """One side of the part of a tile that a view shows: which of its rows (or columns) of numbers,
-    how many entries each stands for, where a new cell begins, and which cells of the view."""
+    how many entries each stands for, where a new cell begins, which cells of the view, and how
+    many entries go into each."""
 
     part: slice
     entries: NDArray[np.int64]
     starts: NDArray[np.int64]
     cells: slice
+    totals: NDArray[np.int64]
 
 
 def read_cells(source: Source, view: View, limits: ReadLimits) -> Cells:
@@ -64,57 +67,51 @@ def read_cells(source: Source, view: View, limits: ReadLimits) -> Cells:
     """
     sums = np.zeros(view.shape)
     counts = np.zeros(view.shape, np.int64)
-    for coords, values in _values(source, view, limits):
-        rows, cols = _axes(source.layout, view, coords)
-        weights = np.multiply.outer(rows.entries, cols.entries)
-        # Inf - Inf is NaN and a sum may overflow: both are what is to be seen.
-        with np.errstate(invalid="ignore", over="ignore"):
-            weighted = values[rows.part, cols.part].astype(np.float64) * weights
-            joined = np.add.reduceat(
-                np.add.reduceat(weighted, rows.starts, axis=0), cols.starts, axis=1
-            )
-            sums[rows.cells, cols.cells] += joined
-        counts[rows.cells, cols.cells] += np.multiply.outer(
-            np.add.reduceat(rows.entries, rows.starts), np.add.reduceat(cols.entries, cols.starts)
-        )
-    filled = counts > 0
-    means = np.full(view.shape, np.nan)
-    np.divide(sums, counts, out=means, where=filled)
-    with np.errstate(over="ignore"):
+    axes = _Axes(source.layout, view)
+    # Inf - Inf is NaN and a sum may overflow: both are what is to be seen.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for coords, values in _values(source, view, limits):
+            rows, cols = axes.of(coords)
+            weighted = values[rows.part, cols.part] * (rows.entries[:, None] * cols.entries)
+            joined = np.add.reduceat(weighted, rows.starts, axis=0, dtype=np.float64)
+            sums[rows.cells, cols.cells] += np.add.reduceat(joined, cols.starts, axis=1)
+            counts[rows.cells, cols.cells] += rows.totals[:, None] * cols.totals
+        filled = counts > 0
+        means = np.full(view.shape, np.nan)
+        np.divide(sums, counts, out=means, where=filled)
         return Cells(view, means.astype(source.layout.dtype), filled)
 
 
 def level_planes(
     source: Source, chosen: list[Coordinates], level: Level, limits: ReadLimits
 ) -> Iterator[tuple[Coordinates, Floats]]:
-    """Planes of one level of chunks (`previews.read_level`), one after the other; those that are
-    missing are made again if the array is sealed, and left out otherwise. Raises as `read_cells`.
-    """
+    """Planes of one level of chunks (`previews.read_level`), each stored chunk read once; those
+    that are missing are made again if the array is sealed, and left out otherwise. Raises as
+    `read_cells`."""
     pyramid = source.pyramid
     assert pyramid is not None
-    rebuilt_bytes = 0
-    left: set[Coordinates] = set()
-    for coords in chosen:
+    rebuilt_bytes, left = 0, 0
+    for stored, wanted in _by_stored(source.layout, chosen):
         try:
-            yield coords, previews.read_level(source.blobs, source.manifest, pyramid, coords, level)
+            planes = previews.read_level(source.blobs, source.manifest, pyramid, stored, level)
         except PreviewMissingError:
             if not source.sealed:
                 continue
-            stored = previews.stored_coords(source.layout, coords)
             rebuilt_bytes += chunk_bytes(source.layout)
             # The first one always: so that asking again gets further, whatever the limit.
             if rebuilt_bytes > max(limits.rebuild_bytes, chunk_bytes(source.layout)):
-                left.add(stored)
+                left += 1
                 continue
             data = rebuild(source, pyramid, stored)
             record = data[level.start : level.stop]
-            yield coords, previews.decode_level(pyramid, coords, level, record)
+            planes = previews.decode_level(pyramid, stored, level, record)
+        for coords in wanted:
+            yield coords, planes if coords == stored else planes.transpose(0, 2, 1)
     if left:
         raise PreviewMissingError(
-            f"{len(left)} tiles have no previews yet: the matrix was imported, or is older than"
-            " these.",
+            f"{left} tiles have no previews yet: the matrix was imported, or is older than these.",
             advice="Ask again: every request makes some of them.",
-            missing_tiles=len(left),
+            missing_tiles=left,
         )
 
 
@@ -126,13 +123,26 @@ def rebuild(source: Source, pyramid: Pyramid, coords: Coordinates) -> bytes:
     return data
 
 
-def _axes(layout: ArrayLayout, view: View, coords: tuple[int, ...]) -> tuple[_Axis, _Axis]:
-    extent = layout.chunk_extent(coords)
-    across = extent[1] if len(extent) == 2 else slice(0, flat_shape(layout.shape)[1])
-    return (
-        _along(extent[0], view.rows, view.step, view.cell[0]),
-        _along(across, view.cols, view.step, view.cell[1]),
-    )
+class _Axes:
+    """The axes of the tiles of a view: one for each row and each column of tiles."""
+
+    def __init__(self, layout: ArrayLayout, view: View) -> None:
+        self._layout, self._view = layout, view
+        self._rows: dict[int, _Axis] = {}
+        self._cols: dict[int, _Axis] = {}
+
+    def of(self, coords: tuple[int, ...]) -> tuple[_Axis, _Axis]:
+        row, column = coords[0], coords[1] if len(coords) == 2 else 0
+        view = self._view
+        if row not in self._rows:
+            extent = self._layout.chunk_extent(coords)[0]
+            self._rows[row] = _along(extent, view.rows, view.step, view.cell[0])
+        if column not in self._cols:
+            two = len(coords) == 2
+            whole = slice(0, flat_shape(self._layout.shape)[1])
+            extent = self._layout.chunk_extent(coords)[1] if two else whole
+            self._cols[column] = _along(extent, view.cols, view.step, view.cell[1])
+        return self._rows[row], self._cols[column]
 
 
 def _along(extent: slice, shown: slice, step: int, cell: int) -> _Axis:
@@ -143,19 +153,39 @@ def _along(extent: slice, shown: slice, step: int, cell: int) -> _Axis:
     part = slice(low - first, high - first)
     cells = (np.arange(low, high) - origin) // (cell // step)
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
-    return _Axis(part, entries[part], starts, slice(int(cells[0]), int(cells[-1]) + 1))
+    return _Axis(
+        part,
+        entries[part],
+        starts,
+        slice(int(cells[0]), int(cells[-1]) + 1),
+        np.add.reduceat(entries[part], starts),
+    )
 
 
 def _values(
     source: Source, view: View, limits: ReadLimits
 ) -> Iterator[tuple[tuple[int, ...], Floats]]:
     chosen = tiles(source.layout, view)
-    if view.level is None:
-        for coords in chosen:
-            name = source.layout.name
-            values = matrices.read_chunk(source.blobs, source.manifest, name, coords)
-            yield coords, values.reshape(len(values), -1)
+    if view.level is not None:
+        pairs = [(coords[0], coords[1]) for coords in chosen]
+        for place, planes in level_planes(source, pairs, view.level, limits):
+            yield place, planes[0]
         return
-    pairs = [(coords[0], coords[1]) for coords in chosen]
-    for coords, planes in level_planes(source, pairs, view.level, limits):
-        yield coords, planes[0]
+    for stored, wanted in _by_stored(source.layout, chosen):
+        name = source.layout.name
+        chunk = matrices.read_chunk(source.blobs, source.manifest, name, stored)
+        values = chunk.reshape(len(chunk), -1).astype(np.float64)
+        for coords in wanted:
+            yield coords, values if coords == stored else values.T
+
+
+_Chunk = TypeVar("_Chunk", bound=tuple[int, ...])
+
+
+def _by_stored(layout: ArrayLayout, chosen: Iterable[_Chunk]) -> list[tuple[_Chunk, list[_Chunk]]]:
+    """Stored chunks, each with those of `chosen` that it holds: itself, its mirror, or both."""
+    found: dict[_Chunk, list[_Chunk]] = {}
+    for coords in chosen:
+        mirrored = layout.symmetric and coords[0] > coords[1]
+        found.setdefault(coords[::-1] if mirrored else coords, []).append(coords)  # type: ignore[arg-type]
+    return list(found.items())

@@ -52,6 +52,8 @@ def drawing(
         *style,
         *children,
         xmlns="http://www.w3.org/2000/svg",
+        width=width,
+        height=height,
         viewBox=f"0 0 {width} {height}",
         class_="gramian-plot",
         role="img",
