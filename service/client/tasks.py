@@ -62,18 +62,18 @@ class Tasks(ABC):
     def pixel_gram(
         self,
         kernel: Mapping[str, Any],
-        x: str,
+        x: SamplesLike,
         image: int = 0,
         other: int | None = None,
         **options: Any,
     ) -> GramHandle:
-        """Kernel of all pixel pairs of one image of data set `x` (of `image` against `other`).
+        """Kernel of all pixel pairs of one of the images `x` (of `image` against `other`).
 
         `kernel` ends with a conv. The (P, Q, P, Q) tensor is stored as the matrix of P Q by P Q
         pixels, which solves take; `pixel_tensor` reads it as a tensor. `options`: outputs, dtype.
         """
-        task = {"type": "pixel_gram", "kernel": dict(kernel), "x": x, "image": image}
-        return self._ask({**task, "other": other, **options}, GramHandle)
+        task = {"type": "pixel_gram", "kernel": dict(kernel), "x": self._stored(x)}
+        return self._ask({**task, "image": image, "other": other, **options}, GramHandle)
 
     def submatrix(
         self,

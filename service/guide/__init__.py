@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from service.guide.contents import find_page
 from service.guide.render import page_html
@@ -41,7 +42,7 @@ def guide_routes() -> list[BaseRoute]:
     """`/guide/...`; not part of the API and its document."""
     return [
         Route(_PREFIX, _redirect, include_in_schema=False),
-        Route(_PREFIX + "/{name:path}", _answer, include_in_schema=False),
+        Route(_PREFIX + "/{name:path}", _Answers(), include_in_schema=False, methods=["GET"]),
     ]
 
 
@@ -50,14 +51,26 @@ def _redirect(request: Request) -> Response:
     return RedirectResponse(f"{_PREFIX}/", status_code=308)
 
 
-async def _answer(request: Request) -> Response:
-    name = request.path_params["name"] or "index"
-    if name == "style.css" or (_FIGURE.fullmatch(name) and (_FOLDER / name).is_file()):
-        content = await run_in_threadpool((_FOLDER / name).read_bytes)
-        media_type = "text/css" if name == "style.css" else "image/svg+xml"
-        return Response(content, media_type=media_type, headers=_HEADERS)
-    page = find_page(name)
-    if page is None:
-        raise HTTPException(404)
-    html = await run_in_threadpool(page_html, page, request.app.openapi())
-    return Response(html, media_type="text/html", headers=_HEADERS)
+class _Answers:
+    """Pages are rendered once for each application: anybody may ask, as often as they like."""
+
+    def __init__(self) -> None:
+        self._rendered: dict[str, str] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        answer = await run_in_threadpool(self._answer, request)
+        await answer(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        name = request.path_params["name"] or "index"
+        if name == "style.css" or (_FIGURE.fullmatch(name) and (_FOLDER / name).is_file()):
+            media_type = "text/css" if name == "style.css" else "image/svg+xml"
+            content = (_FOLDER / name).read_bytes()
+            return Response(content, media_type=media_type, headers=_HEADERS)
+        page = find_page(name)
+        if page is None:
+            raise HTTPException(404)
+        if name not in self._rendered:
+            self._rendered[name] = page_html(page, request.app.openapi())
+        return Response(self._rendered[name], media_type="text/html", headers=_HEADERS)

@@ -11,7 +11,7 @@ import zarr
 
 from service.client import ApiError
 from service.keyring import hash_key
-from support.server import LiveServer, live_server, offline_settings
+from support.server import LiveServer, live_server, offline_settings, raw_request
 from support.service_state import put_sealed_gram
 
 KEYS = ("gk_first-key-of-the-test", "gk_second-key")
@@ -65,6 +65,19 @@ def test_probes_need_no_key(guarded: LiveServer) -> None:
     checks = ready.json()["checks"]
     assert checks["catalog"]["ok"] is checks["store"]["ok"] is checks["runner"]["ok"] is True
     assert checks["scheduler"]["ok"] is False
+
+
+def test_the_guide_needs_no_key_and_tells_only_what_the_program_is(guarded: LiveServer) -> None:
+    settings = guarded.services.settings
+    with guarded.http() as http:
+        for page in ("", "gram", "reference-settings", "reference-rest", "style.css"):
+            answer = http.get(f"/guide/{page}")
+            assert answer.status_code == 200
+            told = (str(settings.data_dir), settings.scheduler_address, *settings.api_key_sha256)
+            assert not any(value in answer.text for value in told)
+        assert http.post("/guide/").status_code == 401
+    for path in ("/guidebook", "/guide/../v1/jobs", "/guide/%2e%2e/v1/jobs", "/guide//v1/jobs"):
+        assert raw_request(guarded, "GET", path)[0] in (401, 404), path
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -94,6 +94,15 @@ def test_every_page_is_served_strictly_and_every_link_leads_somewhere(shared_url
                     seen.add(full)
 
 
+def test_titles_in_the_navigation_are_those_of_the_pages() -> None:
+    for page in PAGES:
+        if page.generate is None:
+            assert page.text({}).startswith(f"# {page.title}\n"), page.name
+    assert {page.name for page in PAGES if page.generate is None} == {
+        path.stem for path in PAGES_FOLDER.iterdir()
+    }
+
+
 def test_what_is_no_page_is_not_found(shared_url: str) -> None:
     with httpx2.Client(base_url=shared_url) as http:
         for name in ("nothing", "..%2Fsettings.py", "pages/gram.md", "render.py", "figures/x.svg"):
