@@ -17,12 +17,12 @@ from service.pictures.line_chart import NothingToDrawError
 from service.pictures.plots import PLOTTED_TASKS, eigenvalues, residuals
 from service.pictures.tile_map import tile_map, tiles_per_cell
 from service.routes.jobs import JobIdPath
+from service.routes.matrices import ArrayQuery
 from service.routes.previews import (
     DEFAULT_SIZE,
     IMMUTABLE,
     PNG_ANSWER,
     UNCHANGED,
-    ArrayQuery,
     ColorDep,
     SizeQuery,
     WindowQuery,

@@ -31,6 +31,27 @@ MatrixIdPath = Annotated[
     str,
     Path(alias="id", max_length=100, openapi_examples={"id": {"value": EXAMPLE_MATRIX}}),
 ]
+RowsQuery = Annotated[
+    str | None,
+    Query(
+        pattern=SLICE_PATTERN,
+        max_length=40,
+        description="Such as 0:100, :100, 100: or 7; all rows by default.",
+        openapi_examples={"first": {"value": "0:2"}},
+    ),
+]
+ColsQuery = Annotated[
+    str | None,
+    Query(
+        pattern=SLICE_PATTERN,
+        max_length=40,
+        description="Likewise; all columns by default.",
+        openapi_examples={"first": {"value": "0:1"}},
+    ),
+]
+ArrayQuery = Annotated[
+    ArrayName | None, Query(description="Needed when the matrix has several arrays.")
+]
 
 
 @router.get("", summary="List matrices", responses=error_responses("invalid-request"))
@@ -98,27 +119,9 @@ def get_slice(
     services: ServicesDep,
     caller: CallerDep,
     matrix_id: MatrixIdPath,
-    rows: Annotated[
-        str | None,
-        Query(
-            pattern=SLICE_PATTERN,
-            max_length=40,
-            description="Such as 0:100, :100, 100: or 7.",
-            openapi_examples={"first": {"value": "0:2"}},
-        ),
-    ] = None,
-    cols: Annotated[
-        str | None,
-        Query(
-            pattern=SLICE_PATTERN,
-            max_length=40,
-            description="Likewise; all columns by default.",
-            openapi_examples={"first": {"value": "0:2"}},
-        ),
-    ] = None,
-    array: Annotated[
-        ArrayName | None, Query(description="Needed when the matrix has several arrays.")
-    ] = None,
+    rows: RowsQuery = None,
+    cols: ColsQuery = None,
+    array: ArrayQuery = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
     """`.npy` by default (`numpy.load`), JSON for few numbers with `Accept: application/json`."""

@@ -19,11 +19,18 @@ from service.pictures.colors import ColorMap
 from service.pictures.heatmap import Scale
 from service.pictures.statistics import statistics
 from service.pictures.window import ReadLimits, fit, flat_shape
-from service.routes.matrices import NPY, MatrixIdPath, choose_array, choose_media_type
+from service.routes.matrices import (
+    NPY,
+    ArrayQuery,
+    ColsQuery,
+    MatrixIdPath,
+    RowsQuery,
+    choose_array,
+    choose_media_type,
+)
 from service.schemas.common import error_responses
 from service.schemas.pictures import PreviewOut, StatisticsOut
-from service.schemas.tasks import ArrayName
-from service.slices import SLICE_PATTERN, npy_bytes, parse_slice
+from service.slices import npy_bytes, parse_slice
 from storage.catalog import MatrixRecord
 from storage.errors import NotReadyError, TooLargeError
 from storage.format import MatrixManifest
@@ -46,9 +53,6 @@ SizeQuery = Annotated[
         openapi_examples={"small": {"value": 64}},
     ),
 ]
-ArrayQuery = Annotated[
-    ArrayName | None, Query(description="Needed when the matrix has several arrays.")
-]
 
 
 class WindowQuery(NamedTuple):
@@ -62,27 +66,7 @@ class ColorQuery(NamedTuple):
     high: float | None
 
 
-def window_query(
-    rows: Annotated[
-        str | None,
-        Query(
-            pattern=SLICE_PATTERN,
-            max_length=40,
-            description="Such as 0:100, :100, 100: or 7; all rows by default.",
-            openapi_examples={"first": {"value": "0:2"}},
-        ),
-    ] = None,
-    cols: Annotated[
-        str | None,
-        Query(
-            pattern=SLICE_PATTERN,
-            max_length=40,
-            description="Likewise. An array of one dimension is one column; of more than two, its"
-            " columns are all the others together.",
-            openapi_examples={"first": {"value": "0:1"}},
-        ),
-    ] = None,
-) -> WindowQuery:
+def window_query(rows: RowsQuery = None, cols: ColsQuery = None) -> WindowQuery:
     return WindowQuery(rows, cols)
 
 
@@ -137,8 +121,10 @@ def get_picture(
     array: ArrayQuery = None,
 ) -> Response:
     """A heat map, made from the previews of tiles, or from the entries themselves if the window
-    has hardly more of them than the picture has pixels. `X-Gramian-Rows`, `-Cols`, `-Cell`,
-    `-Level` and `-Scale` say what is seen. Numbers that are not finite are magenta."""
+    has hardly more of them than the picture has pixels. An array of one dimension appears as one
+    column; of more than two, all dimensions but the first are its columns. `X-Gramian-Rows`,
+    `-Cols`, `-Cell`, `-Level` and `-Scale` say what is seen. Numbers that are not finite are
+    magenta."""
     record = _sealed(services, caller.visible_to, matrix_id)
     check_scale(coloring)
     etag = picture_etag(record, array, window, size, coloring)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from service.cli.app import build
 from service.client import Client
-from storage import datasets, matrices
+from storage import datasets, matrices, previews
 from support.matrices import sealed_gram
 from support.server import LiveServer, live_server, offline_settings
 from support.service_state import put_sealed_gram, register
@@ -48,7 +48,9 @@ def test_leftovers_go_when_they_are_old_and_only_when_told(
     blobs = server.services.blobs
     kept = put_sealed_gram(server, (24, 24))[0].id
     data = client.upload(np.eye(3, dtype=np.float32)).id
-    orphan = sealed_gram(blobs, (16, 16))[0].id
+    manifest, arrays = sealed_gram(blobs, (16, 16))
+    previews.write_array(blobs, manifest, "ntk", arrays["ntk"])
+    orphan = manifest.id
     lost = datasets.ingest(blobs, np.ones((4, 2), np.float32)).id
     blobs.put("solves/mx-" + "0" * 32 + "/checkpoint", b"x" * 100)
     assert client.garbage(delete=True)["items"] == []  # all of them are new

@@ -99,8 +99,13 @@ def test_users_do_not_see_each_other(user: Users, operator: Client, tenants: Liv
     assert {kind_of(*call) for call in hidden} == {"404 not-found"}
     assert kind_of(bob.share, matrix, "bob") == "404 not-found"
     with tenants.http(headers=bob._transport.headers) as http:
-        for path in (f"/v1/jobs/{job}/events", f"/v1/matrices/{matrix}/zarr/zarr.json"):
-            assert http.get(path).status_code == 404
+        of_job = ("events", "tiles", "preview.png", "plot.svg")
+        of_matrix = ("zarr/zarr.json", "preview", "preview.png", "statistics")
+        for path in (
+            *(f"/v1/jobs/{job}/{what}" for what in of_job),
+            *(f"/v1/matrices/{matrix}/{what}" for what in of_matrix),
+        ):
+            assert http.get(path).status_code == 404, path
     assert alice.job(job).document["owner"] == "alice"
 
 
