@@ -39,9 +39,13 @@ FREE_MARGIN_BYTES = 2 << 30
 
 def run(kind: str, **asked: Any) -> dict[str, Any]:
     """The result of solve_runs.py in a process with one thread; `failed` says why there is none."""
+    return result_of([sys.executable, HERE / "solve_runs.py", json.dumps({"run": kind, **asked})])
+
+
+def result_of(command: list[str | Path]) -> dict[str, Any]:
+    """The JSON in the last line that a command prints, run with one thread."""
     from workers.cluster import worker_environment
 
-    command = [sys.executable, HERE / "solve_runs.py", json.dumps({"run": kind, **asked})]
     done = subprocess.run(
         command,
         env=os.environ | worker_environment(),
@@ -123,28 +127,10 @@ def fashion(store: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def linear_operator(python: Path, rank: int, base: dict[str, Any]) -> dict[str, Any]:
     """GPyTorch's conjugate gradients, in the environment of `python`."""
-    from workers.cluster import worker_environment
-
     with tempfile.TemporaryDirectory() as folder:
         ridge = required(run("dump", ridge=RIDGES[0], folder=folder, **base))["ridge"]
-        done = subprocess.run(
-            [
-                python,
-                HERE / "peer_linear_operator.py",
-                folder,
-                str(ridge),
-                str(TOLERANCE),
-                str(rank),
-            ],
-            env=os.environ | worker_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode != 0:
-        return {"failed": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        script = HERE / "peer_linear_operator.py"
+        return result_of([python, script, folder, *map(str, (ridge, TOLERANCE, rank))])
 
 
 def hard(store: str, given: argparse.Namespace) -> list[dict[str, Any]]:

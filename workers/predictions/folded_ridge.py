@@ -30,7 +30,7 @@ from workers.predictions.ridge import (
 from workers.predictions.stored_ridge import RidgeAsked, report
 from workers.solves.cg_solver import PreconditionerSettings, build_low_rank, choose_preconditioner
 from workers.solves.cg_state import CGProgress, CGSettings
-from workers.solves.errors import SolveFailedError, SolveInterrupted
+from workers.solves.errors import SolveFailedError, SolveInterrupted, require_usable
 from workers.solves.folds import held_out_by_solving
 from workers.solves.operator import Operator
 from workers.solves.preconditioners import LowRank
@@ -104,17 +104,11 @@ def run_folded_ridge(
             should_stop=should_stop,
             worker_memory_bytes=worker_memory_bytes,
         )
+        what = f"The solve with the chosen ridge {best.ridge:.3g}"
+        require_usable(solved.outcome, what, solved.summary["advice"])
     except SolveInterrupted:
         return None
-    if solved.outcome is Outcome.CANCELLED:
-        return None
     stats = solved.summary["stats"]
-    if not solved.outcome.usable:
-        raise SolveFailedError(
-            f"The solve with the chosen ridge {best.ridge:.3g} ended as {solved.outcome.value}.",
-            advice=solved.summary["advice"],
-            outcome=solved.outcome.value,
-        )
     kept.remove()
     conditioned = replace(best, condition=stats["condition_estimate"])
     fit = RidgeFit(

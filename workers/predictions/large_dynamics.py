@@ -31,10 +31,10 @@ from workers.predictions.stored_dynamics import (
 )
 from workers.predictions.time_factors import descent_factors, flow_factors
 from workers.solves.block_lanczos import top_eigenpairs
-from workers.solves.errors import SolveFailedError, SolveInterrupted
+from workers.solves.errors import SolveFailedError, SolveInterrupted, require_usable
 from workers.solves.operator import Operator
 from workers.solves.request import OnProgress, SolveRequest
-from workers.solves.solution import Float64, Outcome
+from workers.solves.solution import Float64
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
 from workers.solves.task import run_solve
@@ -126,14 +126,7 @@ def _largest(cluster: SolveCluster, operator: Operator) -> float:
     found = top_eigenpairs(
         operator, 1, tolerance=EIGENVALUE_TOLERANCE, should_stop=cluster.should_stop
     )
-    if found.outcome is Outcome.CANCELLED:
-        raise SolveInterrupted
-    if not found.outcome.usable:
-        raise SolveFailedError(
-            f"The largest eigenvalue ended as {found.outcome.value}.",
-            advice=found.outcome.advice,
-            outcome=found.outcome.value,
-        )
+    require_usable(found.outcome, "The largest eigenvalue")
     return float(found.values[0])
 
 
@@ -227,14 +220,7 @@ def _end(
         should_stop=cluster.should_stop,
         worker_memory_bytes=cluster.worker_memory_bytes,
     )
-    if solved.outcome is Outcome.CANCELLED:
-        raise SolveInterrupted
-    if not solved.outcome.usable:
-        raise SolveFailedError(
-            f"Training to the end ended as {solved.outcome.value}.",
-            advice=solved.summary["advice"],
-            outcome=solved.outcome.value,
-        )
+    require_usable(solved.outcome, "Training to the end", solved.summary["advice"])
     return solved.arrays["dual"]
 
 

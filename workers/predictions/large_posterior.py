@@ -26,7 +26,7 @@ from workers.predictions.stored_posterior import Kernels, PosteriorAsked, report
 from workers.solves.block_cg import block_cg
 from workers.solves.cg_solver import PreconditionerSettings, build_low_rank, choose_preconditioner
 from workers.solves.cg_state import CGSettings
-from workers.solves.errors import SolveFailedError, SolveInterrupted
+from workers.solves.errors import SolveFailedError, SolveInterrupted, require_usable
 from workers.solves.memory import FLOAT64, tiled_worker_bytes
 from workers.solves.operator import Operator
 from workers.solves.policy import Method, Room, method_for
@@ -105,8 +105,6 @@ def run_large_posterior(
             should_stop=should_stop,
             worker_memory_bytes=worker_memory_bytes,
         )
-        if solved.outcome is Outcome.CANCELLED:
-            return None
         certified = solved.summary["stats"]["certified"]
         _check(solved.outcome, max(certified or [0.0]), solved.summary["advice"])
         spread, notes = None, tuple(solved.summary["warnings"])
@@ -278,9 +276,8 @@ def _rows(source: StoredTiles, rows: slice) -> Float64:
 
 
 def _check(outcome: Outcome, residual: float, advice: str) -> None:
-    if outcome is Outcome.CANCELLED:
-        raise SolveInterrupted
-    if not outcome.usable or residual > LOST_RESIDUAL:
+    require_usable(outcome, "The posterior", advice)
+    if residual > LOST_RESIDUAL:
         raise SolveFailedError(
             f"The posterior ended as {outcome.value} at a residual of {residual:.1e}.",
             advice=advice,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.errors import GramianError
+from workers.solves.solution import Outcome
 
 
 class InvalidSolveError(GramianError):
@@ -19,3 +20,16 @@ class SolveFailedError(GramianError):
 
 class SolveInterrupted(Exception):  # noqa: N818 - a signal between layers, not a failure
     """`should_stop` became true inside an application. Never leaves this package."""
+
+
+def require_usable(outcome: Outcome, what: str, advice: str | None = None) -> None:
+    """Raises SolveInterrupted for an outcome that was cancelled, SolveFailedError for any other
+    without a usable value; `what` begins the sentence."""
+    if outcome is Outcome.CANCELLED:
+        raise SolveInterrupted
+    if not outcome.usable:
+        raise SolveFailedError(
+            f"{what} ended as {outcome.value}.",
+            advice=advice or outcome.advice,
+            outcome=outcome.value,
+        )

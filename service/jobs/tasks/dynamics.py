@@ -20,11 +20,10 @@ from service.jobs.results import (
     write_arrays,
 )
 from service.jobs.tasks.inputs import check_columns, required_targets
-from service.jobs.tasks.solve_estimate import estimate_solve
+from service.jobs.tasks.solve_cost import solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId
 from service.schemas.tasks import ArrayName
-from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
 from workers.predictions.large_dynamics import (
@@ -199,16 +198,12 @@ def _large_cost(
     taken = TYPICAL_PASSES
     if asked.loss != "squared":
         taken = TYPICAL_EVALUATIONS if asked.steps is None else asked.steps[-1]
-    one = estimate_solve(
+    one = solve_cost(
+        context,
         training.source.layout,
-        method="cg",
-        placement="auto",
-        rhs=training.columns,
-        inducing=1,
+        columns=training.columns,
         tolerance=DUAL_TOLERANCE,
-        workers=context.compute.expected_workers(),
-        base_bytes=WORKER_BASE_BYTES,
-        limit_bytes=context.compute.limit_bytes(),
+        method="cg",
     )
     passes = taken + moments
     share = passes / one.applications

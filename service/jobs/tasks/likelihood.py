@@ -14,15 +14,14 @@ from service.jobs.tasks.inputs import (
     rows_dataset,
     symmetric_gram,
 )
-from service.jobs.tasks.solve_estimate import estimate_solve
+from service.jobs.tasks.solve_cost import solve_cost
 from service.jobs.tasks.training import OnTraining
 from service.schemas.common import EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
-from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.likelihood import log_marginals, stored_likelihood
 from workers.solves.dense import dense_worker_bytes
-from workers.solves.errors import InvalidSolveError, SolveFailedError
+from workers.solves.errors import InvalidSolveError, require_usable
 from workers.solves.lanczos_quadrature import lanczos_quadrature
 from workers.solves.request import SolveRequest
 from workers.solves.solution import Float64, Outcome
@@ -116,19 +115,16 @@ def _iterative_cost(
     context: JobContext, source: StoredTiles, task: LikelihoodTask, targets: Float64
 ) -> dict[str, Any]:
     workers = context.compute.expected_workers()
-    estimate: dict[str, Any] = estimate_solve(
+    estimate = solve_cost(
+        context,
         source.layout,
-        method="cg",
-        placement="auto",
-        rhs=max(targets.shape[1], task.probes),
-        inducing=1,
+        columns=max(targets.shape[1], task.probes),
         tolerance=SOLVE_TOLERANCE,
-        workers=workers,
-        base_bytes=WORKER_BASE_BYTES,
-        limit_bytes=context.compute.limit_bytes(),
-    ).to_json()
+        method="cg",
+    )
     passes = task.lanczos_steps * source.layout.stored_bytes / _READ_BYTES_PER_SECOND
-    return {**estimate, "seconds": estimate["seconds"] + passes / max(workers, 1)}
+    seconds = estimate.seconds + passes / max(workers, 1)
+    return {**estimate.to_json(), "seconds": seconds}
 
 
 def _estimate(
@@ -155,8 +151,7 @@ def _estimate(
     )
     if solved.outcome is Outcome.CANCELLED:
         return None
-    if not solved.outcome.usable:
-        raise _failed(solved.outcome, solved.summary["advice"])
+    require_usable(solved.outcome, "The likelihood", solved.summary["advice"])
     ridge = float(solved.summary["ridge"])
     cluster = SolveCluster(client, running.should_stop, limit_bytes)
     operator = cluster.operator(source, task.probes)
@@ -175,12 +170,11 @@ def _estimate(
         operator.close()
     if quadrature.outcome is Outcome.CANCELLED:
         return None
-    if not quadrature.outcome.usable:
-        raise _failed(quadrature.outcome, quadrature.outcome.advice)
+    require_usable(quadrature.outcome, "The likelihood")
     found = quadrature.log_determinant(ridge)
     if found is None:
-        outcome = Outcome.NOT_POSITIVE_DEFINITE
-        raise _failed(outcome, outcome.advice)
+        require_usable(Outcome.NOT_POSITIVE_DEFINITE, "The likelihood")
+        raise AssertionError("unreachable: that outcome has no usable value")
     summary = {
         **log_marginals(targets, solved.arrays["dual"], found.value, found.standard_error),
         "method": "lanczos",
@@ -192,12 +186,6 @@ def _estimate(
         "warnings": solved.summary["warnings"],
     }
     return Written(summary, {})
-
-
-def _failed(outcome: Outcome, advice: str) -> SolveFailedError:
-    return SolveFailedError(
-        f"The likelihood ended as {outcome.value}.", advice=advice, outcome=outcome.value
-    )
 
 
 LIKELIHOOD = ResultTask(

@@ -22,11 +22,11 @@ from service.jobs.tasks.inputs import (
     most_columns,
     symmetric_gram,
 )
-from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
+from service.jobs.tasks.solve_cost import auto_method, solve_cost
+from service.jobs.tasks.solve_estimate import SolveEstimate
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, EXAMPLE_TEST_GRAM, MatrixId
 from service.schemas.tasks import ArrayName
-from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
 from workers.predictions.large_posterior import TOLERANCE, LargePosterior, run_large_posterior
@@ -34,7 +34,6 @@ from workers.predictions.posterior import Wanted
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
-from workers.solves.policy import Room, method_for
 from workers.solves.prepare import cross_tiles, symmetric_tiles
 from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.source import StoredTiles
@@ -211,25 +210,8 @@ def _large_cost(
     layout = training.source.layout
 
     def solve(columns: int, total: int) -> SolveEstimate:
-        method = method_for(
-            layout,
-            "auto",
-            rhs=total,
-            precision="auto",
-            base_bytes=WORKER_BASE_BYTES,
-            room=Room(context.compute.limit_bytes(), context.blobs.free_bytes()),
-        )
-        return estimate_solve(
-            layout,
-            method=method,
-            placement="auto",
-            rhs=columns,
-            inducing=1,
-            tolerance=TOLERANCE,
-            workers=context.compute.expected_workers(),
-            base_bytes=WORKER_BASE_BYTES,
-            limit_bytes=context.compute.limit_bytes(),
-        )
+        method = auto_method(context, layout, columns=total)
+        return solve_cost(context, layout, columns=columns, tolerance=TOLERANCE, method=method)
 
     mean = solve(training.columns, training.columns)
     if asked.wanted == "mean":

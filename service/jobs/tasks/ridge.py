@@ -6,6 +6,7 @@ every ridge. Beyond, folds are held out by solving without them, on all workers.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,11 +21,10 @@ from service.jobs.results import (
     write_arrays,
 )
 from service.jobs.tasks.inputs import check_columns
-from service.jobs.tasks.solve_estimate import SolveEstimate, estimate_solve
+from service.jobs.tasks.solve_cost import solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
-from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
 from workers.predictions.folded_ridge import (
@@ -188,21 +188,10 @@ def _folded_cost(context: JobContext, training: Training, asked: RidgeAsked) -> 
     """Of one solve with the columns of all folds for each ridge, and one for the chosen ridge."""
     assert asked.folds is not None
 
-    def solve(columns: int, tolerance: float) -> SolveEstimate:
-        return estimate_solve(
-            training.source.layout,
-            method="cg",
-            placement="auto",
-            rhs=columns,
-            inducing=1,
-            tolerance=tolerance,
-            workers=context.compute.expected_workers(),
-            base_bytes=WORKER_BASE_BYTES,
-            limit_bytes=context.compute.limit_bytes(),
-        )
-
-    folds = solve(asked.folds * training.columns, HELD_OUT_TOLERANCE)
-    last, count = solve(training.columns, DUAL_TOLERANCE), len(asked.ridges)
+    solve = partial(solve_cost, context, training.source.layout, method="cg")
+    columns, count = training.columns, len(asked.ridges)
+    folds = solve(columns=asked.folds * columns, tolerance=HELD_OUT_TOLERANCE)
+    last = solve(columns=columns, tolerance=DUAL_TOLERANCE)
     return {
         **folds.to_json(),
         "applications": count * folds.applications + last.applications,

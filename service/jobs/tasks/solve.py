@@ -17,7 +17,7 @@ from storage.format import MatrixManifest
 from workers.gram import request_digest
 from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Computed, Written
-from workers.solves.errors import InvalidSolveError, SolveFailedError
+from workers.solves.errors import InvalidSolveError, require_usable
 from workers.solves.policy import Room, method_for
 from workers.solves.prepare import Prepared, prepare
 from workers.solves.request import SolveRequest
@@ -143,12 +143,7 @@ def _run(running: Running, prepared: Prepared) -> Written | None:
     )
     if outcome.outcome is Outcome.CANCELLED:
         return None
-    if not outcome.outcome.usable:
-        raise SolveFailedError(
-            f"The solve ended as {outcome.outcome.value}.",
-            advice=outcome.summary["advice"],
-            outcome=outcome.outcome.value,
-        )
+    require_usable(outcome.outcome, "The solve", outcome.summary["advice"])
     return write_arrays(running, Computed(outcome.summary, outcome.arrays))
 
 
