@@ -43,11 +43,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             train = client.upload(x[:TRAIN], labels[:TRAIN]).id
             test = client.upload(x[TRAIN:], labels[TRAIN:]).id
             both = {"outputs": ["nngp", "ntk"]}
-            made = [
-                client.wait(client.gram(KERNEL, *sets, **both).id).matrix
+            gram, cross, test_gram = (
+                client.gram(*sets, kernel=KERNEL, **both).matrix.id
                 for sets in ((train,), (test, train), (test,))
-            ]
-            gram, cross, test_gram = map(str, made)
+            )
             out = compile_kernel(KERNEL)(x)
             kernel = {name: np.asarray(out[name]) for name in ("nngp", "ntk")}
             yield Bench(client, gram, cross, test_gram, labels[:TRAIN], labels[TRAIN:], kernel)
