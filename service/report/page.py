@@ -25,7 +25,8 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid
 th,td{text-align:left;vertical-align:top;padding:.15rem .8rem .15rem 0;font-weight:normal}
 th{opacity:.75}td{overflow-wrap:anywhere}
 pre{overflow-x:auto;padding:.6rem;border:1px solid var(--line);border-radius:6px;font-size:13px}
-img{image-rendering:pixelated;width:min(100%,32rem);border:1px solid var(--line)}
+img{image-rendering:pixelated;width:min(100%,32rem);min-height:1rem;max-height:32rem;
+object-fit:fill;border:1px solid var(--line)}
 figure{margin:0}figcaption,.note{font-size:14px;opacity:.8}svg{max-width:100%}
 """
 
@@ -105,7 +106,7 @@ def _asked(report: Report) -> Markup:
 
 def _estimate(report: Report) -> Markup:
     estimate, summary = report.job["estimate"] or {}, report.summary or {}
-    actual = dict(summary)
+    actual = {"stored_bytes": (report.matrix or {}).get("stored_bytes"), **summary}
     if "wall_seconds" not in actual:
         actual["wall_seconds"] = _elapsed(report.job)
     rows = [
@@ -136,9 +137,10 @@ def _array(array: ArrayReport) -> Markup:
 
 def _picture(name: str, png: bytes, about: Mapping[str, str]) -> Markup:
     low, _, high = about.get("scale", "").partition(",")
+    rows, columns = about["cell"], about["cell-columns"]
+    what = "one entry" if rows == columns == "1" else f"the mean of {rows} x {columns} entries"
     caption = (
-        f"Each pixel is the mean of {about['cell']} x {about['cell-columns']} entries; dark is"
-        f" {_shown(_number(low))}, bright is {_shown(_number(high))}."
+        f"Each pixel is {what}; dark is {_shown(_number(low))}, bright is {_shown(_number(high))}."
     )
     source = "data:image/png;base64," + base64.b64encode(png).decode()
     image = tag("img", src=source, alt=f"Heat map of {name}")

@@ -92,7 +92,17 @@ def test_estimate_stands_beside_what_became_of_it() -> None:
         assert row in text
     for fact in ("0.125", "1.75", "256", "2 of 3", "2026-11-26 12:00:00 UTC", "zarr.open"):
         assert fact in text
+    assert "Each pixel is the mean of 8 x 8 entries; dark is 0.25, bright is 1.5." in text
     assert len(Page(page(REPORT)).named("svg")) == 1  # the histogram
+    solved = Page(page(replace(REPORT, summary={"seconds": 1.0}))).text
+    assert "seconds1.52.5" in solved  # from its start to its end
+    assert "bytes written12 34512 300" in solved  # of the matrix
+
+
+def test_entries_are_called_entries() -> None:
+    about = ABOUT | {"cell": "1", "cell-columns": "1"}
+    array = replace(REPORT.arrays[0], picture=Picture(b"", about))
+    assert "Each pixel is one entry;" in Page(page(replace(REPORT, arrays=(array,)))).text
 
 
 def test_a_job_that_failed_or_has_no_matrix() -> None:
