@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.audit import AuditTrail
 from service.auth import KeyGuard, LocalGuard
+from service.console import console_routes
 from service.deps import Services
 from service.errors import add_error_handlers
 from service.events import EventBus
@@ -94,6 +95,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan,
         redirect_slashes=False,
+        routes=console_routes(),
         middleware=_middleware(chosen, metrics),
     )
     app.state.metrics = metrics

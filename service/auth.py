@@ -1,8 +1,9 @@
 """Guards in front of every route: they say who is asking, or refuse.
 
 Pure ASGI, and outside of the router (also of the schema and of unknown paths), so that a route
-added later cannot forget them. Only the probes for liveness and readiness are open. Behind a guard
-the scope holds the caller (`CALLER`); what a caller may see and change is decided by the routes.
+added later cannot forget them. Open are only the probes for liveness and readiness and the files
+of the console and the guide, which hold no data. Behind a guard the scope holds the caller; what a
+caller (`CALLER`) may see and change is decided by the routes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.console import is_console
 from service.errors import (
     ForbiddenError,
     ForbiddenOriginError,
@@ -45,6 +47,7 @@ class KeyGuard:
             scope["type"] != "http"
             or scope["path"] in OPEN_PATHS
             or is_guide(scope["method"], scope["path"])
+            or is_console(scope["method"], scope["path"])
         ):
             await self.app(scope, receive, send)
             return

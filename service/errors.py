@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import compile_path
+from starlette.routing import Route, compile_path
 
 from storage.errors import GramianError
 
@@ -309,7 +309,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
     """All methods of `path`: RFC 9110 section 15.5.6 wants the whole list, not one route's."""
-    found: set[str] = set()
+    # What is not in the document: the console and the document itself.
+    routes = [r for r in app.routes if isinstance(r, Route) and r.path_regex.match(path)]
+    found = {method for route in routes for method in route.methods or ()}
     for template, operations in app.openapi()["paths"].items():
         # `{key}` of the zarr route spans slashes; in OpenAPI its converter is not visible.
         pattern, _, _ = compile_path(re.sub(r"/zarr/\{key\}$", "/zarr/{key:path}", template))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 
 from service.access import give_up
 from service.deps import CallerDep, PageDep, Services, ServicesDep, get_services
@@ -20,6 +21,15 @@ from service.jobs.quotas import check_stored_bytes
 from service.receive import ReceivedForm, received_form
 from service.schemas.common import EXAMPLE_DATASET, Page, error_responses
 from service.schemas.datasets import DatasetOut
+from service.schemas.matrices import SliceOut
+from service.slices import (
+    NPY,
+    SLICE_PATTERN,
+    check_slice_size,
+    choose_media_type,
+    npy_bytes,
+    parse_slice,
+)
 from service.views import dataset_view, next_link
 from storage import datasets
 from storage.catalog import DatasetRecord
@@ -121,6 +131,69 @@ def get_dataset(services: ServicesDep, caller: CallerDep, dataset_id: DatasetIdP
         check_dataset_id(dataset_id), visible_to=caller.visible_to
     )
     return dataset_view(record)
+
+
+@router.get(
+    "/{id}/rows",
+    summary="Some samples or targets",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The rows asked for.",
+            "content": {
+                NPY: {"schema": {"type": "string", "format": "binary"}},
+                "application/json": {"schema": {"$ref": "#/components/schemas/SliceOut"}},
+            },
+        },
+        **error_responses("not-found", "invalid-key", "not-acceptable", "invalid-request"),
+    },
+)
+def get_rows(
+    services: ServicesDep,
+    caller: CallerDep,
+    dataset_id: DatasetIdPath,
+    rows: Annotated[
+        str | None,
+        Query(
+            pattern=SLICE_PATTERN,
+            max_length=40,
+            description="Such as 0:16, :16 or 7; all rows by default.",
+            openapi_examples={"first": {"value": "0:2"}},
+        ),
+    ] = None,
+    part: Annotated[Literal["x", "y"], Query(description="Samples or targets.")] = "x",
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+) -> Response:
+    """`.npy` by default (`numpy.load`), JSON for few numbers with `Accept: application/json`."""
+    record = services.catalog.get_dataset(
+        check_dataset_id(dataset_id), visible_to=caller.visible_to
+    )
+    info = datasets.DatasetInfo.from_json(record.info)
+    media_type = choose_media_type(accept)
+    wanted = parse_slice(rows, info.samples, "rows")
+    source = info if part == "x" else info.targets
+    if source is None:
+        raise NotFoundError("The data set has no targets.", advice="Ask for part=x.")
+    shape = (wanted.stop - wanted.start, *source.shape[1:])
+    check_slice_size(services.settings, shape, np.dtype(source.dtype).itemsize, media_type)
+    values: NDArray[Any] | None
+    if part == "x":
+        values = datasets.read_rows(services.blobs, info, wanted.start, wanted.stop)
+    else:
+        values = datasets.read_targets(services.blobs, info)
+        assert values is not None  # it has targets: see above
+        values = values[wanted]
+    if media_type == NPY:
+        return Response(npy_bytes(values), media_type=NPY)
+    return JSONResponse(
+        SliceOut(
+            array=part,
+            rows=(wanted.start, wanted.stop),
+            cols=None,
+            dtype=source.dtype,
+            values=values.tolist(),
+        ).model_dump(mode="json")
+    )
 
 
 @router.delete(

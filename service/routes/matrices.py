@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import JSONResponse
 
 from service.access import give_up
-from service.deps import CallerDep, PageDep, Services, ServicesDep
-from service.errors import InvalidRequestError, NotAcceptableError, json_safe
+from service.deps import CallerDep, PageDep, ServicesDep
+from service.errors import InvalidRequestError, json_safe
 from service.schemas.common import EXAMPLE_MATRIX, Page, error_responses
 from service.schemas.matrices import MatrixOut, SliceOut
 from service.schemas.tasks import ArrayName
-from service.slices import SLICE_PATTERN, npy_bytes, parse_slice
+from service.slices import (
+    NPY,
+    SLICE_PATTERN,
+    check_slice_size,
+    choose_media_type,
+    npy_bytes,
+    parse_slice,
+)
 from service.views import matrix_view, next_link
 from storage import matrices
 from storage.catalog import MatrixState
-from storage.errors import NotFoundError, NotReadyError, TooLargeError
+from storage.errors import NotFoundError, NotReadyError
 from storage.format import ArrayLayout, MatrixManifest
 from storage.keys import check_matrix_id
 
 router = APIRouter(prefix="/v1/matrices", tags=["matrices"])
-
-NPY = "application/x-npy"
-_NPY_RANGES = frozenset({NPY, "application/octet-stream", "application/*", "*/*", ""})
 
 MatrixIdPath = Annotated[
     str,
@@ -136,7 +139,7 @@ def get_slice(
     row_part = parse_slice(rows, layout.shape[0], "rows")
     col_part = _column_part(cols, layout)
     shape = _slice_shape(layout, row_part, col_part)
-    _check_size(services, shape, layout, media_type)
+    check_slice_size(services.settings, shape, layout.itemsize, media_type)
     values = matrices.read_slice(services.blobs, manifest, layout.name, row_part, col_part)
     if media_type == NPY:
         return Response(
@@ -152,22 +155,6 @@ def get_slice(
             dtype=layout.dtype,
             values=json_safe(values.tolist()),
         ).model_dump(mode="json")
-    )
-
-
-def choose_media_type(accept: str) -> str:
-    """The first acceptable type in the client's order of naming; weights other than 0 are equal."""
-    for item in accept.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        if any(p.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters):
-            continue
-        if name == "application/json":
-            return "application/json"
-        if name in _NPY_RANGES:
-            return NPY
-    raise NotAcceptableError(
-        f"This comes as {NPY} or application/json, not as {accept[:100]!r}.",
-        advice=f"Send Accept: {NPY}.",
     )
 
 
@@ -197,28 +184,3 @@ def _column_part(text: str | None, layout: ArrayLayout) -> slice | None:
 def _slice_shape(layout: ArrayLayout, rows: slice, cols: slice | None) -> tuple[int, ...]:
     wanted = [rows] if cols is None else [rows, cols]
     return (*(part.stop - part.start for part in wanted), *layout.shape[len(wanted) :])
-
-
-def _check_size(
-    services: Services, shape: tuple[int, ...], layout: ArrayLayout, media_type: str
-) -> None:
-    numbers = int(np.prod(shape, dtype=object))
-    limit_bytes = services.settings.max_slice_bytes
-    details: dict[str, Any] = {"shape": list(shape)}
-    if numbers * layout.itemsize > limit_bytes:
-        raise TooLargeError(
-            f"This slice of shape {shape} has {numbers * layout.itemsize} bytes; the limit is"
-            f" {limit_bytes}.",
-            advice="Ask for fewer rows at a time, or read chunks through the zarr route.",
-            limit_bytes=limit_bytes,
-            **details,
-        )
-    limit_numbers = services.settings.max_json_numbers
-    if media_type != NPY and numbers > limit_numbers:
-        raise TooLargeError(
-            f"This slice of shape {shape} has {numbers} numbers; JSON carries at most"
-            f" {limit_numbers}.",
-            advice=f"Ask for Accept: {NPY}.",
-            limit_numbers=limit_numbers,
-            **details,
-        )

@@ -20,17 +20,15 @@ from service.pictures.heatmap import Scale
 from service.pictures.statistics import statistics
 from service.pictures.window import ReadLimits, fit, flat_shape
 from service.routes.matrices import (
-    NPY,
     ArrayQuery,
     ColsQuery,
     MatrixIdPath,
     RowsQuery,
     choose_array,
-    choose_media_type,
 )
 from service.schemas.common import error_responses
 from service.schemas.pictures import PreviewOut, StatisticsOut
-from service.slices import npy_bytes, parse_slice
+from service.slices import NPY, choose_media_type, npy_bytes, parse_slice
 from storage.catalog import MatrixRecord
 from storage.errors import NotReadyError, TooLargeError
 from storage.format import MatrixManifest

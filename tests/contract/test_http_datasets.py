@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -109,3 +110,66 @@ def test_a_client_that_goes_away_leaves_nothing(server: LiveServer, http: httpx2
         other.get("/healthz")
         other.close()
     assert list(scratch.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def stored(upload: Callable[..., str]) -> str:
+    return upload(X, Y)
+
+
+@pytest.mark.parametrize(("part", "whole"), [("x", X), ("y", Y)])
+def test_rows_come_as_npy_and_as_json(
+    http: httpx2.Client, stored: str, part: str, whole: np.ndarray
+) -> None:
+    path = f"/v1/datasets/{stored}/rows"
+    for rows, expected in (("3:7", whole[3:7]), ("29", whole[29:]), (":2", whole[:2])):
+        answer = http.get(path, params={"rows": rows, "part": part})
+        assert answer.headers["content-type"] == "application/x-npy"
+        values = np.load(io.BytesIO(answer.content))
+        assert values.dtype == whole.dtype
+        np.testing.assert_array_equal(values, expected)
+        document = http.get(
+            path, params={"rows": rows, "part": part}, headers={"Accept": "application/json"}
+        ).json()
+        assert (document["array"], document["cols"]) == (part, None)
+        np.testing.assert_array_equal(np.array(document["values"], whole.dtype), expected)
+    np.testing.assert_array_equal(
+        np.load(io.BytesIO(http.get(path, params={"part": part}).content)), whole
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("rows=0:31", "*/*", "invalid-request"),
+        ("rows=5:5", "*/*", "invalid-request"),
+        ("rows=-1", "*/*", "invalid-request"),
+        ("part=z", "*/*", "invalid-request"),
+        ("rows=0:2", "text/html", "not-acceptable"),
+    ],
+)
+def test_rows_that_cannot_be_had(
+    http: httpx2.Client, stored: str, query: str, accept: str, kind: str
+) -> None:
+    answer = http.get(f"/v1/datasets/{stored}/rows?{query}", headers={"Accept": accept})
+    assert answer.json()["kind"] == kind
+
+
+def test_rows_of_targets_that_are_not_there(
+    http: httpx2.Client, upload: Callable[..., str]
+) -> None:
+    answer = http.get(f"/v1/datasets/{upload(X + 1)}/rows?part=y")
+    assert (answer.status_code, answer.json()["kind"]) == (404, "not-found")
+
+
+def test_rows_are_limited_in_bytes_and_as_json_in_numbers(
+    http: httpx2.Client, upload: Callable[..., str]
+) -> None:
+    """`max_json_numbers` is 1000 and `max_slice_bytes` 1 MiB here."""
+    path = f"/v1/datasets/{upload(np.ones((101, 10), np.float32))}/rows"
+    too_many = http.get(path, headers={"Accept": "application/json"})
+    assert (too_many.status_code, too_many.json()["limit_numbers"]) == (413, 1000)
+    assert http.get(path, params={"rows": "0:100"}).status_code == 200
+    large = f"/v1/datasets/{upload(np.ones((263, 1000), np.float32))}/rows"
+    assert http.get(large).json()["limit_bytes"] == 1 << 20
+    assert http.get(large, params={"rows": "0:262"}).status_code == 200

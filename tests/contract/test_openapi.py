@@ -39,6 +39,7 @@ ROUTES = {
     "get /v1/datasets",
     "get /v1/datasets/{id}",
     "delete /v1/datasets/{id}",
+    "get /v1/datasets/{id}/rows",
     "post /v1/jobs",
     "get /v1/jobs",
     "get /v1/jobs/{id}",
