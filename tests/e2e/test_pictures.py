@@ -19,7 +19,7 @@ from service.client import Client
 from support.pages import Page
 from support.server import ServiceProcess
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROWS = 300
 EVIL = "<script>alert('name')</script>\"&"
