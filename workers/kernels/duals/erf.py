@@ -106,9 +106,12 @@ class ErfDual:
         derivative = jnp.where(live, left.root * right.root * inverse_norm / root_d, 1)
         new_size = pair_angle(left, right, size, root_d) * inverse_norm
         # sqrt(a a') - a_c = ((a - a_c) + (a' - a_c) - (sqrt(a) - sqrt(a'))^2)/2
-        deficit = mean_deficit(left, right, gap, size, root_d) - 0.5 * (scale1 - scale2) ** 2
-        near = deficit * inverse_norm
-        w_new = jnp.clip(jnp.where(new_size > 0.75, near, 1 - new_size), 0, 1)
+        unlike = (scale1 - scale2) ** 2
+        near = (mean_deficit(left, right, gap, size, root_d) - 0.5 * unlike) * inverse_norm
+        # Rounding of the difference is of size `unlike`: of very unlike rows 1 - rho_E has more
+        # digits, and cannot be tiny.
+        digits_kept = (new_size > 0.75) & (unlike * inverse_norm < 1)
+        w_new = jnp.clip(jnp.where(digits_kept, near, 1 - new_size), 0, 1)
         root_new = jnp.where(live, jnp.sqrt(w_new), pairs.root)
         if pairs.rho is None:
             return DualPair(Correlation(root_new, None), derivative)

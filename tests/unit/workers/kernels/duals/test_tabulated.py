@@ -108,6 +108,30 @@ def test_against_closed_forms(combination: dict[str, float], closed: dict[str, A
             np.testing.assert_allclose(found.w, expected.w, rtol=1e-10, atol=1e-15)
 
 
+def test_erf_of_very_unlike_rows() -> None:
+    """1 - rho_E where one variance is 1e12 times the other, against Williams' formula."""
+    s1, s2 = np.array([1e-6, 0.3, 250.0]), np.array([0.02, 1.0, 255.0])
+
+    def expectation(a: Any, b: Any, rho: Any) -> Any:
+        return mp.asin(2 * a * b * rho / mp.sqrt((1 + 2 * a * a) * (1 + 2 * b * b)))
+
+    for rho in (1.0, 1 - 1e-10, 0.999):
+        found = pair_values(dual_of({"fn": "erf"}), s1, s2, np.full((3, 3), rho)).w
+        with mp.workdps(40):
+            rows, columns = list(map(mp.mpf, s1)), list(map(mp.mpf, s2))
+            exact = [
+                [
+                    1
+                    - expectation(a, b, mp.mpf(rho))
+                    / mp.sqrt(expectation(a, a, 1) * expectation(b, b, 1))
+                    for b in columns
+                ]
+                for a in rows
+            ]
+            exact = np.array(exact, dtype=float)
+        np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-15)
+
+
 def test_elu_in_closed_form() -> None:
     """theory of ELU: bivariate normal probabilities, in 20 digits, at unequal large variances."""
     dual = dual_of({"fn": "elu"})
