@@ -19,12 +19,12 @@ from service.identity import Caller
 from service.jobs.admission import stored_bytes
 from service.jobs.quotas import check_stored_bytes
 from service.receive import ReceivedForm, received_form
+from service.routes.matrices import RowsQuery
 from service.schemas.common import EXAMPLE_DATASET, Page, error_responses
 from service.schemas.datasets import DatasetOut
 from service.schemas.matrices import SliceOut
 from service.slices import (
     NPY,
-    SLICE_PATTERN,
     check_slice_size,
     choose_media_type,
     npy_bytes,
@@ -152,15 +152,7 @@ def get_rows(
     services: ServicesDep,
     caller: CallerDep,
     dataset_id: DatasetIdPath,
-    rows: Annotated[
-        str | None,
-        Query(
-            pattern=SLICE_PATTERN,
-            max_length=40,
-            description="Such as 0:16, :16 or 7; all rows by default.",
-            openapi_examples={"first": {"value": "0:2"}},
-        ),
-    ] = None,
+    rows: RowsQuery = None,
     part: Annotated[Literal["x", "y"], Query(description="Samples or targets.")] = "x",
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
