@@ -40,6 +40,7 @@ from service.routes import (
     admin,
     cluster,
     datasets,
+    experiments,
     job_pictures,
     jobs,
     kernels,
@@ -76,7 +77,7 @@ Every error is an RFC 9457 problem document with a stable `kind`.
 
 _ROUTES = (
     *(ops, cluster, datasets, jobs, job_pictures, matrices, previews, zarr),
-    *(kernels, access, admin),
+    *(kernels, experiments, access, admin),
 )
 _WITH_EXAMPLES: tuple[type[BaseModel], ...] = (
     *(DatasetOut, JobOut, JobResult, EstimateOut, MatrixOut, SliceOut, NewKeyOut),

@@ -6,6 +6,7 @@ import { route, start } from "./lib/router.js";
 import { problemBox } from "./parts/basics.js";
 import { compare } from "./pages/compare.js";
 import { datasetPage, datasets } from "./pages/datasets.js";
+import { experiment, experiments } from "./pages/experiments.js";
 import { job } from "./pages/job.js";
 import { matrices } from "./pages/matrices.js";
 import { matrix } from "./pages/matrix.js";
@@ -19,6 +20,7 @@ const NAVIGATION = [
   ["/datasets", "Data sets"],
   ["/matrices", "Matrices"],
   ["/compare", "Compare"],
+  ["/experiments", "Experiments"],
 ];
 
 // A page that cannot be made shows why; an unauthorized one becomes the sign-in form.
@@ -42,6 +44,8 @@ route("/jobs/:id", guarded(job));
 route("/matrices", guarded(matrices));
 route("/matrices/:id", guarded(matrix));
 route("/compare", guarded(compare));
+route("/experiments", guarded(experiments));
+route("/experiments/:name", guarded(experiment));
 route("/sign-in", () => signIn(account));
 
 function lost(path) {

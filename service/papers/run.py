@@ -18,6 +18,7 @@ from service.papers.catalogue import experiment
 from service.papers.figure import require_drawing
 from service.papers.lab import Lab
 from service.papers.report import Report, write
+from service.papers.results import FOLDER
 from storage.errors import GramianError
 
 
@@ -52,7 +53,7 @@ def run(options: PaperOptions, console: Console) -> Report:
         )
     require_drawing()
     begun = time.monotonic()
-    folder = options.data_dir / "paper"
+    folder = options.data_dir / FOLDER
     console.print(f"{chosen.name}: {chosen.summary}", markup=False)
     with _client(options, folder, console) as client:
         lab = Lab(client, console, options.data)

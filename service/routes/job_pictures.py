@@ -16,6 +16,7 @@ from service.jobs.tile_progress import TILE_FAILED
 from service.pictures.line_chart import NothingToDrawError
 from service.pictures.plots import PLOTTED_TASKS, eigenvalues, residuals
 from service.pictures.tile_map import tile_map, tiles_per_cell
+from service.responses import NO_SCRIPTS
 from service.routes.jobs import JobIdPath
 from service.routes.matrices import ArrayQuery
 from service.routes.previews import (
@@ -47,8 +48,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["pictures"])
 SVG = "image/svg+xml"
 
 _MOST_FAILURES = 50
-# The file has a style of its own and nothing else; opened by itself it must not be able to more.
-_NO_SCRIPTS = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _ALL = WindowQuery(rows=None, cols=None)
 
 
@@ -184,7 +183,7 @@ def get_plot(
         raise NotReadyError(
             "There is nothing to plot yet.", advice="Ask again later.", state=str(job.state)
         ) from None
-    headers = {"Cache-Control": "no-store", "Content-Security-Policy": _NO_SCRIPTS}
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": NO_SCRIPTS}
     if job.ended:
         etag = f'"{blake3(drawn).hexdigest(16)}"'
         if matches_etag(request.headers.get("if-none-match"), etag):

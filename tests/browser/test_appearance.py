@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from support.browser import Watched, watched_page
+from support.experiments import EXPERIMENT, leave_result
 from support.server import LiveServer, live_server, offline_settings
 from support.service_state import put_sealed_gram
 from workers.kernels.spec import parse_kernel
@@ -116,6 +117,7 @@ def places(server: LiveServer) -> dict[str, Place]:
     """Every page, on a service with something of everything."""
     rng = np.random.default_rng(0)
     kernel = parse_kernel({"preset": "fc", "depth": 1}).canonical()
+    leave_result(server.services.settings.data_dir)
     with server.client() as client:
         images = client.upload(rng.random((20, 8, 8, 3)).astype(np.float32), name="images").id
         rows = client.upload(rng.standard_normal((120, 64)), np.arange(120) % 3, name="rows").id
@@ -133,6 +135,8 @@ def places(server: LiveServer) -> dict[str, Place]:
         "matrices": Place("/matrices", "tbody tr"),
         "matrix": Place(f"/matrices/{gram}", ".chart"),
         "compare": Place(f"/compare?a={gram}&b={gram}&b_array=nngp", "canvas.heat-map[data-cell]"),
+        "experiments": Place("/experiments", "tbody a"),
+        "experiment": Place(f"/experiments/{EXPERIMENT}", "img.drawing"),
         "sign-in": Place("/sign-in", "#key"),
         "nothing": Place("/no-such-page", "main a"),
     }
