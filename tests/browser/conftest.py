@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from support.browser import chromium, find_chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Missing on a developer's machine it skips; in CI it fails."""
     try:
