@@ -389,3 +389,23 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
             assert response.json()["limit_rows"] == 19
         refused = http.post("/v1/estimates", json={"task": resolved(ridge(), made)})
         assert "k_fold" in refused.json()["advice"]  # which works at any size
+
+
+def test_more_columns_than_the_service_keeps_of_one_job_are_refused(tmp_path: Path) -> None:
+    settings = offline_settings(tmp_path, max_dense_rows=19, max_solve_vectors_bytes=1 << 20)
+    with live_server(settings) as server, server.http() as http:
+        with server.client() as client:
+            train = client.upload(RNG.standard_normal((600, 4)), np.arange(600) % 3).id
+        request = {"kernel": KERNEL, "x1": train, "x2": None}
+        made = {"gram": put_sealed_gram(server, (600, 600), provenance={"request": request})[0].id}
+
+        def asked(folds: int) -> httpx2.Response:
+            task = ridge(selection="k_fold", folds=folds)
+            return http.post("/v1/estimates", json={"task": resolved(task, made)})
+
+        refused = asked(100).json()
+        assert (refused["status"], refused["kind"]) == (413, "too-large")
+        assert refused["columns"] == 300  # of three classes
+        fitting = refused["limit_columns"] // 3
+        assert asked(fitting).status_code == 200
+        assert asked(fitting + 1).status_code == 413

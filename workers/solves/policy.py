@@ -15,7 +15,7 @@ M = m/5) |
 `cholesky` by name means tiled-cholesky where the square has no room.
 
 placement for cg, the first whose projection fits a worker: the full matrix in worker memory (twice
-the bytes, and up to an eighth faster than) the stored triangle in worker memory, the triangle
+the bytes, in 0.8 to 1.1 times the time of) the stored triangle in worker memory, the triangle
 streamed from the store at each application.
 """
 
