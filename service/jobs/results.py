@@ -165,6 +165,25 @@ def write_arrays(running: Running, computed: Computed) -> Written:
     return Written(computed.summary, digests)
 
 
+def on_all_workers(
+    running: Running,
+    function: Callable[..., Computed | None],
+    request: Any,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Written | None:
+    """Run `function(client, request, ...)`, which keeps this thread busy and sends its products to
+    the cluster, and store its arrays; None when told to stop."""
+    compute = running.context.compute
+    computed = function(
+        compute.client(),
+        request,
+        worker_memory_bytes=compute.limit_bytes(),
+        on_progress=on_progress or progress_of_parts(running.reporter),
+        should_stop=running.should_stop,
+    )
+    return None if computed is None else write_arrays(running, computed)
+
+
 def progress_of_parts(reporter: Reporter) -> Callable[[dict[str, Any]], None]:
     """What solves and the like say of themselves, as progress of a job."""
 

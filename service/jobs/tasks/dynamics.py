@@ -16,8 +16,7 @@ from service.jobs.results import (
     Running,
     Work,
     in_one_worker,
-    progress_of_parts,
-    write_arrays,
+    on_all_workers,
 )
 from service.jobs.tasks.inputs import check_columns, required_targets
 from service.jobs.tasks.solve_cost import solve_cost
@@ -169,25 +168,18 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
 def _run_large(
     running: Running, asked: DynamicsAsked, training: Training, start: Outputs, cross: Cross | None
 ) -> Written | None:
-    context = running.context
     assert running.manifest is not None  # there are always outputs
-    computed = run_large_dynamics(
-        context.compute.client(),
-        LargeDynamics(
-            source=training.source,
-            targets=training.targets,
-            classes=training.classes,
-            asked=asked,
-            start=start,
-            cross=None if cross is None else cross.source,
-            test_targets=None if cross is None else cross.targets,
-            name=running.manifest.id,
-        ),
-        worker_memory_bytes=context.compute.limit_bytes(),
-        on_progress=progress_of_parts(running.reporter),
-        should_stop=running.should_stop,
+    request = LargeDynamics(
+        source=training.source,
+        targets=training.targets,
+        classes=training.classes,
+        asked=asked,
+        start=start,
+        cross=None if cross is None else cross.source,
+        test_targets=None if cross is None else cross.targets,
+        name=running.manifest.id,
     )
-    return None if computed is None else write_arrays(running, computed)
+    return on_all_workers(running, run_large_dynamics, request)
 
 
 def _large_cost(

@@ -13,8 +13,7 @@ from service.jobs.results import (
     Running,
     Work,
     in_one_worker,
-    progress_of_parts,
-    write_arrays,
+    on_all_workers,
 )
 from service.jobs.tasks.inputs import (
     check_columns,
@@ -184,23 +183,16 @@ def _batch(context: JobContext, training: Training) -> int:
 def _run_large(
     running: Running, asked: PosteriorAsked, training: Training, cross: Cross, batch: int
 ) -> Written | None:
-    context = running.context
     assert running.manifest is not None  # there is always a mean
-    computed = run_large_posterior(
-        context.compute.client(),
-        LargePosterior(
-            asked=asked,
-            targets=training.targets,
-            classes=training.classes,
-            test_targets=cross.targets,
-            batch=batch,
-            name=running.manifest.id,
-        ),
-        worker_memory_bytes=context.compute.limit_bytes(),
-        on_progress=progress_of_parts(running.reporter),
-        should_stop=running.should_stop,
+    request = LargePosterior(
+        asked=asked,
+        targets=training.targets,
+        classes=training.classes,
+        test_targets=cross.targets,
+        batch=batch,
+        name=running.manifest.id,
     )
-    return None if computed is None else write_arrays(running, computed)
+    return on_all_workers(running, run_large_posterior, request)
 
 
 def _large_cost(

@@ -18,7 +18,7 @@ from service.jobs.results import (
     Running,
     Work,
     in_one_worker,
-    write_arrays,
+    on_all_workers,
 )
 from service.jobs.tasks.inputs import check_columns
 from service.jobs.tasks.solve_cost import solve_cost
@@ -158,7 +158,6 @@ def _prepare(
 def _run_folded(
     running: Running, training: Training, asked: RidgeAsked, cross: Cross | None
 ) -> Written | None:
-    context = running.context
     assert running.manifest is not None  # there is always a dual
 
     def told(news: dict[str, Any]) -> None:
@@ -166,22 +165,16 @@ def _run_folded(
         fraction = news["ridges_done"] / total if total else None
         running.reporter.report({**news, "fraction": fraction})
 
-    computed = run_folded_ridge(
-        context.compute.client(),
-        FoldedRidge(
-            source=training.source,
-            targets=training.targets,
-            classes=training.classes,
-            asked=asked,
-            cross=None if cross is None else cross.source,
-            test_targets=None if cross is None else cross.targets,
-            name=running.manifest.id,
-        ),
-        worker_memory_bytes=context.compute.limit_bytes(),
-        on_progress=told,
-        should_stop=running.should_stop,
+    request = FoldedRidge(
+        source=training.source,
+        targets=training.targets,
+        classes=training.classes,
+        asked=asked,
+        cross=None if cross is None else cross.source,
+        test_targets=None if cross is None else cross.targets,
+        name=running.manifest.id,
     )
-    return None if computed is None else write_arrays(running, computed)
+    return on_all_workers(running, run_folded_ridge, request, told)
 
 
 def _folded_cost(context: JobContext, training: Training, asked: RidgeAsked) -> dict[str, Any]:
