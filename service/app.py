@@ -33,7 +33,7 @@ from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
 from service.keyring import Keyring
 from service.metrics import CountRequests, Metrics
-from service.middleware import BodyLimit, RequestId, ServerTiming
+from service.middleware import BodyLimit, HeadLimit, RequestId, ServerTiming
 from service.receive import sweep
 from service.routes import (
     access,
@@ -96,6 +96,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan,
         redirect_slashes=False,
+        # What clients that are generated from the document call their methods, and links name.
+        generate_unique_id_function=lambda route: route.name,
         routes=console_routes(),
         middleware=_middleware(chosen, metrics),
     )
@@ -117,6 +119,7 @@ def _middleware(settings: ServiceSettings, metrics: Metrics) -> list[Middleware]
         Middleware(RequestId),
         Middleware(CountRequests, metrics=metrics),
         Middleware(ServerTiming),
+        Middleware(HeadLimit, limit_bytes=settings.max_request_head_bytes),
     ]
     if origins:
         chain.append(
@@ -157,6 +160,8 @@ def _middleware(settings: ServiceSettings, metrics: Metrics) -> list[Middleware]
             limit_bytes=settings.max_json_bytes,
             upload_limit_bytes=settings.max_upload_bytes,
             upload_paths=frozenset({"/v1/datasets"}),
+            pause_seconds=settings.body_pause_seconds,
+            min_bytes_per_second=settings.min_body_bytes_per_second,
         )
     )
     return chain

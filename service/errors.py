@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, compile_path
 
-from storage.errors import GramianError
+from storage.errors import DiskFullError, GramianError
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,18 @@ class TooManyRequestsError(GramianError):
     kind = "too-many-requests"
 
 
+class RequestTimeoutError(GramianError):
+    """The body of a request comes too slowly, or not at all."""
+
+    kind = "request-timeout"
+
+
+class HeadTooLargeError(GramianError):
+    """Request line and headers are longer than the service reads."""
+
+    kind = "head-too-large"
+
+
 class TooManyJobsError(GramianError):
     kind = "too-many-jobs"
 
@@ -91,6 +103,7 @@ class JobFailedError(GramianError):
 # The one place where kinds become statuses. A kind that is missing here is a bug of ours: 500.
 STATUS_BY_KIND: Mapping[str, int] = {
     "malformed-body": 400,
+    "malformed-request": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "forbidden-origin": 403,
@@ -101,6 +114,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "invalid-key": 404,
     "method-not-allowed": 405,
     "not-acceptable": 406,
+    "request-timeout": 408,
     "not-ready": 409,
     "job-failed": 409,
     "conflict": 409,
@@ -108,6 +122,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "too-large": 413,
     "unsupported-media-type": 415,
     "range-not-satisfiable": 416,
+    "head-too-large": 431,
     "invalid-request": 422,
     "invalid-array": 422,
     "invalid-kernel": 422,
@@ -126,10 +141,12 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "missing-chunk": 500,
     "unsupported-format": 500,
     "missing-extra": 501,
+    "too-many-connections": 503,
     "cluster-unavailable": 503,
     "catalog-unavailable": 503,
     "preview-missing": 503,
     "insufficient-storage": 507,
+    "disk-full": 507,
 }
 
 _KIND_BY_STATUS = {
@@ -260,6 +277,12 @@ def add_error_handlers(app: FastAPI) -> None:
             logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
         return error_response(error, request.url.path)
 
+    def on_os_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, OSError) and (full := DiskFullError.of(error)):
+            logger.error("%s %s: %s", request.method, request.url.path, full)
+            return error_response(full, request.url.path)
+        raise error
+
     def on_validation_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
@@ -302,6 +325,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return problem_response(document, {"X-Request-ID": request_id} if request_id else None)
 
     app.add_exception_handler(GramianError, on_gramian_error)
+    app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_bug)

@@ -6,14 +6,17 @@ ends only when its job does. So the streams are told at the beginning of the shu
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from service.app import create_app
+from service.connections import connection_factory
 from service.events import EventBus
 from service.settings import ServiceSettings
 from workers.logs import configure
@@ -37,6 +40,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACEFUL_SECONDS,
                 # The identity and version of the server are nobody's business.
                 server_header=False,
+                http=connection_factory(settings),
+                h11_max_incomplete_event_size=settings.max_request_head_bytes,
                 # As JSON everything goes through the one handler that `serve` sets up.
                 log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
             )
@@ -63,12 +68,22 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _allow_many_files() -> None:
+    """As many open files as this process may have: connections need one each, and many systems
+    begin with 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A system that sets no limit refuses it as a soft one.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def serve(settings: ServiceSettings, *, log_level: str = "info") -> bool:
     """Serve until SIGINT or SIGTERM; False if the application could not start.
 
     The caller needs the `if __name__ == "__main__"` guard: the embedded cluster spawns processes.
     """
     configure(settings.log_format, log_level.upper())
+    _allow_many_files()
     server = Server(settings, log_level=log_level)
     server.run()
     return server.started

@@ -64,6 +64,21 @@ class ServiceSettings(BaseSettings):
     # A dead scheduler is looked for again after this pause.
     cluster_retry_seconds: float = Field(default=2.0, gt=0)
 
+    # --- how a client may send and read --------------------------------------------------------
+    # Beyond this many connections new ones are told to come back later (503). Each needs a file
+    # descriptor; `serve` raises the process's limit to the hard one.
+    max_connections: int = Field(default=4000, ge=1)
+    # A connection is closed when the head of its next request is not complete after this long.
+    request_head_seconds: float = Field(default=30.0, gt=0)
+    # Request line and headers together; ids and keys are short.
+    max_request_head_bytes: int = Field(default=32 * 1024, ge=1024)
+    # A body may pause this long, and must come faster than this on the whole; else 408.
+    body_pause_seconds: float = Field(default=30.0, gt=0)
+    min_body_bytes_per_second: int = Field(default=1024, ge=0)
+    # A client that takes nothing of a response for this long is cut off: what it has not read
+    # occupies memory here.
+    response_stall_seconds: float = Field(default=120.0, gt=0)
+
     # --- what a request may carry -------------------------------------------------------------
     # JSON bodies are small descriptions; a megabyte is hundreds of layers.
     max_json_bytes: int = Field(default=MIB, ge=1024)

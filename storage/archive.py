@@ -255,7 +255,7 @@ class ArchiveBlobs:
     def delete_prefix(self, prefix: str) -> NoReturn:
         self._read_only()
 
-    def sweep_temporary(self, older_than_seconds: float) -> int:
+    def sweep_temporary(self, older_than_seconds: float, prefix: str | None = None) -> int:
         return 0
 
     def _read_only(self) -> NoReturn:

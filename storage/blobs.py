@@ -93,8 +93,9 @@ class BlobStore(Protocol):
         """Free space, or None where the question has no answer."""
         ...
 
-    def sweep_temporary(self, older_than_seconds: float) -> int:
-        """Remove what interrupted writers left behind; the number of things removed."""
+    def sweep_temporary(self, older_than_seconds: float, prefix: str | None = None) -> int:
+        """Remove what interrupted writers left behind, in the whole store or under the folder
+        `prefix`; the number of things removed. A write that it overtakes is made again."""
         ...
 
 
@@ -188,10 +189,11 @@ class LocalBlobs:
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
-    def sweep_temporary(self, older_than_seconds: float) -> int:
+    def sweep_temporary(self, older_than_seconds: float, prefix: str | None = None) -> int:
         horizon = time.time() - older_than_seconds
         removed = 0
-        for folder, subfolders, files in os.walk(self.root):
+        start = self.root if prefix is None else self.path(prefix)
+        for folder, subfolders, files in os.walk(start):
             for name in [n for n in subfolders if n.startswith(_TEMPORARY_PREFIX)]:
                 subfolders.remove(name)
                 path = Path(folder, name)
@@ -211,16 +213,22 @@ class LocalBlobs:
 
     def _publish(self, key: str, data: bytes | memoryview, *, replace: bool) -> bool:
         target = self.path(key)
-        temporary = self._write_temporary(target.parent, data)
-        try:
-            if replace:
-                os.replace(temporary, target)  # noqa: PTH105 - Path.replace hides the atomicity
-            else:
-                os.link(temporary, target)  # fails if the target exists, unlike rename
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
+        for attempt in range(_PUT_ATTEMPTS):
+            temporary = self._write_temporary(target.parent, data)
+            try:
+                if replace:
+                    os.replace(temporary, target)  # noqa: PTH105 - Path.replace hides the atomicity
+                else:
+                    os.link(temporary, target)  # fails if the target exists, unlike rename
+                break
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                # A sweep, or a concurrent delete_prefix, took the temporary away.
+                if attempt == _PUT_ATTEMPTS - 1:
+                    raise
+            finally:
+                temporary.unlink(missing_ok=True)
         if self.fsync:
             _sync_folder(target.parent)
         return True

@@ -274,6 +274,8 @@ def _store(blobs: BlobStore, info: DatasetInfo, parts: list[_Part], header: byte
     published = json.dumps(info.to_json(), indent=2).encode()
     if not blobs.put_if_absent(f"{folder}/{DOCUMENT}", published):
         return load_info(blobs, info.id)  # somebody stored the same content at the same time
+    # An upload of the same content that was killed may have left something half written.
+    blobs.sweep_temporary(0, folder)
     return info
 
 

@@ -7,7 +7,10 @@ to HTTP statuses and RFC 9457 problem documents; nothing below it knows about HT
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class GramianError(Exception):
@@ -74,6 +77,22 @@ class MissingChunkError(GramianError):
     """A chunk of a sealed matrix is gone. Never presented as fill values."""
 
     kind = "missing-chunk"
+
+
+class DiskFullError(GramianError):
+    """The store cannot be written: its disk is full, over a quota, or read-only."""
+
+    kind = "disk-full"
+
+    @classmethod
+    def of(cls, error: OSError) -> DiskFullError | None:
+        """`error` in these words, if it is of that kind."""
+        if error.errno not in _DISK_ERRORS:
+            return None
+        return cls(
+            f"The store cannot be written: {error.strerror}.",
+            advice="Free space in the store, then ask for the same again: stored tiles are kept.",
+        )
 
 
 class UnsupportedFormatError(GramianError):

@@ -9,7 +9,6 @@ FORMAT.md describes the bytes.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -299,7 +298,7 @@ def _missing(name: str) -> PreviewMissingError:
     )
 
 
-def share(manifest: MatrixManifest) -> float:
-    """Bytes of all previews of a matrix over the bytes of the matrix."""
+def stored_bytes(manifest: MatrixManifest) -> int:
+    """Bytes of all previews of a matrix."""
     found = (pyramid(layout) for layout in manifest.arrays)
-    return math.fsum(p.stored_bytes for p in found if p is not None) / manifest.stored_bytes
+    return sum(p.stored_bytes for p in found if p is not None)

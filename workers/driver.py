@@ -8,6 +8,7 @@ missing tiles again.
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ from workers.futures import ResultLostError, fetch
 from workers.plan import Tile
 from workers.schedule import TileSchedule
 from workers.tiles import BatchResult, TileFailure, TileResult, TileTask, compute_batch
+
+logger = logging.getLogger(__name__)
 
 # How often the driver looks at the stop request and at the cluster while nothing finishes.
 _POLL_SECONDS = 0.1
@@ -156,7 +159,7 @@ class _Run:
         """Wait until no batch of this run is running, collecting what they still finish."""
         blobs = open_blobs(self.task.store_url)
         if self.in_flight:
-            blobs.put(self.task.stop_key, b"stop")
+            _try(lambda: blobs.put(self.task.stop_key, b"stop"))
         while self.in_flight:
             if worker_count(self.client) == 0:
                 # Nothing can be running; what is queued must not start later.
@@ -167,7 +170,7 @@ class _Run:
                 # The outcome is decided; a further failure must not hide the first one.
                 with suppress(GramianError):
                     self._take(future)
-        blobs.delete(self.task.stop_key)
+        _try(lambda: blobs.delete(self.task.stop_key))
 
     def _fill_window(self) -> None:
         now = time.monotonic()
@@ -241,6 +244,15 @@ class _Run:
                 TileFailure(culprit, deaths.kind, deaths.message, deaths.advice, fatal=True)
             )
             raise deaths from error
+
+
+def _try(change: Callable[[], None]) -> None:
+    """Change the stop flag if the disk lets us: on a full or read-only one batches end by
+    themselves, and why the run ended must not be hidden."""
+    try:
+        change()
+    except OSError as error:
+        logger.warning("The stop flag of a run could not be changed: %s", error)
 
 
 def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:

@@ -10,7 +10,6 @@ from the chunk by whoever wants to look at it.
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 import traceback
@@ -26,7 +25,12 @@ from storage.blobs import BlobStore, open_blobs
 from storage.catalog.records import TileRecord
 from storage.chunks import ChunkBuffer
 from storage.datasets import DatasetInfo
-from storage.errors import CorruptChunkError, GramianError, MissingChunkError
+from storage.errors import (
+    CorruptChunkError,
+    DiskFullError,
+    GramianError,
+    MissingChunkError,
+)
 from storage.format import MatrixManifest
 from workers.errors import RepairMismatchError
 from workers.kernels import cost
@@ -315,14 +319,8 @@ def _describe(tile: Tile, error: Exception) -> TileFailure:
         # Damaged data may be repaired meanwhile; a spec or an overflow does not get better.
         damaged = isinstance(error, CorruptChunkError | MissingChunkError)
         return TileFailure(tile, error.kind, error.message, error.advice, fatal=not damaged)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return TileFailure(
-            tile,
-            "disk-full",
-            f"The store cannot be written: {error.strerror}.",
-            "Free space in the store, then submit the same job again: stored tiles are kept.",
-            fatal=True,
-        )
+    if isinstance(error, OSError) and (full := DiskFullError.of(error)):
+        return TileFailure(tile, full.kind, full.message, full.advice, fatal=True)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
     return TileFailure(

@@ -181,9 +181,12 @@ class Client(People, Pictures, Tasks):
     def job(self, job_id: str) -> Job:
         return Job.of(self._transport.json("GET", f"/v1/jobs/{job_id}"))
 
-    def jobs(self, state: str | None = None) -> Iterator[Job]:
-        """All jobs, newest first."""
-        parameters = {} if state is None else {"state": state}
+    def jobs(
+        self, state: str | None = None, *, matrix: str | None = None, task_type: str | None = None
+    ) -> Iterator[Job]:
+        """All jobs, newest first; `matrix`: only those that read or build it."""
+        asked = {"state": state, "matrix": matrix, "type": task_type}
+        parameters = {name: value for name, value in asked.items() if value is not None}
         return (Job.of(item) for item in self._transport.pages("/v1/jobs", parameters))
 
     def cancel(self, job_id: str) -> Job:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
 from service.identity import LOCAL, Caller
 from service.jobs.context import JobContext
@@ -9,8 +12,6 @@ from service.jobs.plans import Plan
 from service.jobs.quotas import check_quota
 from storage.catalog import Catalog
 from storage.errors import TooLargeError
-
-_PAGE_ITEMS = 500
 
 
 def admit(context: JobContext, plan: Plan, caller: Caller = LOCAL) -> None:
@@ -55,7 +56,7 @@ def _check_memory(context: JobContext, plan: Plan) -> None:
 
 
 def _check_storage(context: JobContext, plan: Plan) -> None:
-    needed = int(plan.estimate["bytes_written"])
+    needed = disk_bytes(plan.estimate)
     pledged = _pledged_bytes(context.catalog)
     free = context.blobs.free_bytes()
     reserve = context.settings.reserved_disk_bytes
@@ -71,7 +72,7 @@ def _check_storage(context: JobContext, plan: Plan) -> None:
         )
     quota = context.settings.max_store_bytes
     if quota:
-        stored = stored_bytes(context.catalog)
+        stored = context.catalog.stored_bytes()
         if needed + pledged + stored > quota:
             raise InsufficientStorageError(
                 f"The result needs {needed} bytes. The store holds {stored} and open jobs have yet"
@@ -97,29 +98,17 @@ def _check_jobs(context: JobContext) -> None:
         )
 
 
+def disk_bytes(estimate: Mapping[str, Any]) -> int:
+    """What a whole result takes on the disk: its chunks, and the previews beside them."""
+    return int(estimate.get("bytes_written", 0)) + int(estimate.get("preview_bytes", 0))
+
+
 def _pledged_bytes(catalog: Catalog) -> int:
     """What open jobs may still write: their whole results, less the tiles that are there."""
     pledged = 0
     for job in catalog.open_jobs():
         whole = int((job.estimate or {}).get("bytes_written", 0))
         written = catalog.tile_summary(job.matrix_id).stored_bytes if job.matrix_id else 0
-        pledged += max(0, whole - written)
+        if whole > written:
+            pledged += disk_bytes(job.estimate or {}) * (whole - written) // whole
     return pledged
-
-
-def stored_bytes(catalog: Catalog) -> int:
-    """Bytes of all data sets and of all matrices, complete or not."""
-    total = 0
-    cursor: str | None = None
-    while True:
-        datasets, cursor = catalog.list_datasets(_PAGE_ITEMS, cursor)
-        total += sum(int(record.info["stored_bytes"]) for record in datasets)
-        if cursor is None:
-            break
-    while True:
-        found, cursor = catalog.list_matrices(_PAGE_ITEMS, cursor)
-        for matrix in found:
-            done = matrix.stored_bytes
-            total += done if done is not None else catalog.tile_summary(matrix.id).stored_bytes
-        if cursor is None:
-            return total

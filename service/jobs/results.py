@@ -17,7 +17,7 @@ from service.jobs.context import JobContext
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.schemas.tasks import Asked
-from storage import matrices
+from storage import matrices, previews
 from storage.catalog import JobRecord
 from storage.format import FORMAT_VERSION, ArrayLayout, MatrixManifest
 from storage.keys import matrix_id
@@ -97,8 +97,13 @@ class ResultTask(Generic[TaskT]):
         request = {"format": FORMAT_VERSION, "task": self.name, **work.determines}
         digest = request_digest(request)
         manifest = self._manifest(work, request, digest) if work.arrays else None
-        written = 0 if manifest is None else manifest.stored_bytes
-        return Plan(manifest, digest, {**work.cost, "bytes_written": written})
+        space = {"bytes_written": 0, "preview_bytes": 0}
+        if manifest is not None:
+            space = {
+                "bytes_written": manifest.stored_bytes,
+                "preview_bytes": previews.stored_bytes(manifest),
+            }
+        return Plan(manifest, digest, {**work.cost, **space})
 
     def run(
         self,

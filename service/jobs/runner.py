@@ -25,8 +25,15 @@ from service.jobs.plans import JobKind
 from service.jobs.progress import Reporter
 from service.jobs.tile_runs import stored_manifest
 from storage import matrices
-from storage.catalog import JobEvent, JobRecord, JobState, Target, wanted_event
-from storage.errors import ConflictError, GramianError
+from storage.catalog import (
+    CatalogUnavailableError,
+    JobEvent,
+    JobRecord,
+    JobState,
+    Target,
+    wanted_event,
+)
+from storage.errors import ConflictError, DiskFullError, GramianError
 from storage.format import MatrixManifest
 from workers.errors import ClusterUnavailableError
 from workers.logs import about_job
@@ -164,7 +171,21 @@ class Runner:
     def _work(self, job: JobRecord) -> None:
         """Body of a job's thread: everything that happens ends in the catalog."""
         with about_job(job.id):
-            self._work_on(job)
+            try:
+                self._work_on(job)
+            except CatalogUnavailableError as error:
+                # What was to be recorded is lost, and found again from what is stored.
+                self._hold(job, error)
+            finally:
+                with self._changed:
+                    del self._active[job.id]
+                    self._dirty = True
+                    self._changed.notify_all()
+
+    def _hold(self, job: JobRecord, error: GramianError) -> None:
+        """Not the job's fault: it stays `running` and is taken up again after a while."""
+        logger.warning("Job %s waits: %s", job.id, error.message)
+        self._held[job.id] = time.monotonic() + self._context.settings.cluster_retry_seconds
 
     def _work_on(self, job: JobRecord) -> None:
         stop = self._active[job.id].stop
@@ -187,12 +208,15 @@ class Runner:
             elif not self._closing:
                 self._end(job, JobEvent.CANCELLED)
         except ClusterUnavailableError as error:
-            # Not the job's fault. It stays `running` and is taken up again with the cluster.
-            logger.warning("Job %s waits for the cluster: %s", job.id, error.message)
-            self._held[job.id] = time.monotonic() + self._context.settings.cluster_retry_seconds
+            self._hold(job, error)
+        except CatalogUnavailableError:
+            raise
         except GramianError as error:
             self._fail(job, error.kind, error.message, error.advice, error.details)
         except Exception as error:
+            if isinstance(error, OSError) and (full := DiskFullError.of(error)):
+                self._fail(job, full.kind, full.message, full.advice)
+                return
             # The boundary of the thread: whatever it is, the job must not look alive for ever.
             logger.exception("Job %s failed unexpectedly.", job.id)
             self._fail(
@@ -201,11 +225,6 @@ class Runner:
                 f"Unexpected {type(error).__name__}; the server log has the reason.",
                 "Report this; submitting the same request again resumes from what is stored.",
             )
-        finally:
-            with self._changed:
-                del self._active[job.id]
-                self._dirty = True
-                self._changed.notify_all()
 
     def _kind_of(self, job: JobRecord) -> JobKind:
         try:
@@ -237,6 +256,16 @@ class Runner:
             matrices.create(self._context.blobs, manifest)
             return manifest
 
+    def _sweep(self, job: JobRecord) -> None:
+        """Remove what killed workers left half written of the matrix: nobody goes on with it."""
+        if job.matrix_id is None:
+            return
+        try:
+            self._context.blobs.sweep_temporary(0, f"{matrices.FOLDER}/{job.matrix_id}")
+        except OSError as error:
+            # A disk that is read-only by now: what is left is taken at the next start.
+            logger.warning("Temporary files of %s stay: %s", job.matrix_id, error)
+
     def _fail(
         self,
         job: JobRecord,
@@ -266,6 +295,7 @@ class Runner:
             JobEvent.FAIL: JobState.FAILED,
             JobEvent.CANCELLED: JobState.CANCELLED,
         }[event]
+        self._sweep(job)
         news = {"state": str(state), **({"error": error} if error else {})}
         self._context.catalog.apply(
             job.id, event, result=result, error=error, announce=("state", news)

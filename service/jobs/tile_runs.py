@@ -17,7 +17,7 @@ from service.jobs.context import JobContext
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.tile_progress import TileProgress
-from storage import matrices
+from storage import matrices, previews
 from storage.catalog import JobRecord
 from storage.digest import array_digest
 from storage.errors import NotFoundError
@@ -74,7 +74,10 @@ class TiledTask(ABC):
             manifest=manifest,
             # The matrix id stands for everything that determines the values.
             request_digest=request_digest({"task": self.name, "matrix": manifest.id}),
-            estimate=self.cost(context, manifest).estimate.to_json(),
+            estimate={
+                **self.cost(context, manifest).estimate.to_json(),
+                "preview_bytes": previews.stored_bytes(manifest),
+            },
         )
 
     def run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from service.deps import ServicesDep
-from service.jobs.admission import stored_bytes
 from service.schemas.common import error_responses
 from service.schemas.pictures import ClusterOut, StoreOut, WorkerOut
 from storage.catalog import JobState
@@ -47,5 +46,5 @@ def get_cluster(services: ServicesDep, response: Response) -> ClusterOut:
         tasks=sum(worker.executing + worker.queued for worker in workers),
         jobs={state.value: counts.get(state, 0) for state in JobState},
         tiles_per_second=sum(pace for pace in paces if pace is not None),
-        store=StoreOut(free_bytes=services.blobs.free_bytes(), used_bytes=stored_bytes(catalog)),
+        store=StoreOut(free_bytes=services.blobs.free_bytes(), used_bytes=catalog.stored_bytes()),
     )

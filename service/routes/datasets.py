@@ -16,11 +16,10 @@ from service.access import give_up
 from service.deps import CallerDep, PageDep, Services, ServicesDep, get_services
 from service.errors import InsufficientStorageError, InvalidRequestError
 from service.identity import Caller
-from service.jobs.admission import stored_bytes
 from service.jobs.quotas import check_stored_bytes
 from service.receive import ReceivedForm, received_form
 from service.routes.matrices import RowsQuery
-from service.schemas.common import EXAMPLE_DATASET, Page, error_responses
+from service.schemas.common import EXAMPLE_DATASET, Page, error_responses, link
 from service.schemas.datasets import DatasetOut
 from service.schemas.matrices import SliceOut
 from service.slices import (
@@ -81,16 +80,31 @@ _UPLOAD_BODY: dict[str, Any] = {
 }
 
 
+_ID = "$response.body#/id"
+_GRAM = {"type": "gram", "kernel": {"preset": "fc"}, "x1": f"{{{_ID}}}"}
+_LINKS = {
+    "dataset": link("get_dataset", id=_ID),
+    "delete": link("delete_dataset", id=_ID),
+    "gram": link("submit_job", {"task": _GRAM}),
+    "estimate": link("estimate_job", {"task": _GRAM}),
+}
+
+
 @router.post(
     "",
     summary="Upload a data set",
     status_code=201,
     response_model=DatasetOut,
     responses={
-        200: {"model": DatasetOut, "description": "The same content was there already."},
+        200: {
+            "model": DatasetOut,
+            "description": "The same content was there already.",
+            "links": _LINKS,
+        },
+        201: {"description": "The data set is stored.", "links": _LINKS},
         **error_responses(
             *("invalid-array", "invalid-request", "unsupported-media-type"),
-            *("insufficient-storage", "quota-exceeded"),
+            *("insufficient-storage", "disk-full", "quota-exceeded"),
         ),
     },
     openapi_extra={"requestBody": _UPLOAD_BODY},
@@ -279,7 +293,7 @@ def _check_space(services: Services, needed: int) -> None:
             reserved_disk_bytes=reserve,
         )
     quota = services.settings.max_store_bytes
-    if quota and needed + (stored := stored_bytes(services.catalog)) > quota:
+    if quota and needed + (stored := services.catalog.stored_bytes()) > quota:
         raise InsufficientStorageError(
             f"The data set needs {needed} bytes. The store holds {stored}; its limit is {quota}.",
             advice="Delete what is no longer needed, or raise the setting max_store_bytes.",

@@ -15,7 +15,7 @@ from service.events import job_events
 from service.jobs.registry import JobRequest, task_examples
 from service.jobs.submission import estimate as estimate_request
 from service.jobs.submission import submit
-from service.schemas.common import EXAMPLE_JOB, Page, error_responses
+from service.schemas.common import EXAMPLE_JOB, MatrixId, Page, error_responses, link
 from service.schemas.jobs import EstimateOut, JobOut, JobResult, StateName
 from service.views import job_view, next_link, result_view
 from storage.catalog import JobRecord, JobState, Target
@@ -57,6 +57,18 @@ _LOCATION: dict[str, Any] = {
 }
 
 
+_ID, _MATRIX = "$response.body#/id", "$response.body#/matrix"
+_LINKS = {
+    "job": link("get_job", id=_ID),
+    "events": link("follow_job", id=_ID),
+    "result": link("get_result", id=_ID),
+    "cancel": link("cancel_job", id=_ID),
+    "tiles": link("get_tiles", id=_ID),
+    "matrix": link("get_matrix", id=_MATRIX),
+    "delete": link("delete_matrix", id=_MATRIX),
+}
+
+
 @router.post(
     "/jobs",
     summary="Submit a job",
@@ -68,8 +80,9 @@ _LOCATION: dict[str, Any] = {
             "model": JobOut,
             "description": "This request was made before; this is the job that answers it.",
             "headers": _LOCATION,
+            "links": _LINKS,
         },
-        202: {"description": "The job is in the queue.", "headers": _LOCATION},
+        202: {"description": "The job is in the queue.", "headers": _LOCATION, "links": _LINKS},
         **error_responses(*_REFUSALS, *_LIMITS, "idempotency-conflict"),
     },
 )
@@ -130,15 +143,29 @@ def list_jobs(
     caller: CallerDep,
     page: PageDep,
     state: Annotated[StateName | None, Query(description="Only jobs in this state.")] = None,
+    matrix: Annotated[
+        MatrixId | None, Query(description="Only jobs that read or build this matrix.")
+    ] = None,
+    task_type: Annotated[
+        str | None,
+        Query(alias="type", pattern=r"^[a-z_-]{1,40}$", description="Only tasks of this type."),
+    ] = None,
 ) -> Page[JobOut]:
     """Newest first."""
     wanted = None if state is None else JobState(state)
     records, cursor = services.catalog.list_jobs(
-        page.limit, page.cursor, wanted, visible_to=caller.visible_to
+        page.limit,
+        page.cursor,
+        wanted,
+        matrix=matrix,
+        task_type=task_type,
+        visible_to=caller.visible_to,
     )
     return Page(
         items=[job_view(record) for record in records],
-        next=next_link("/v1/jobs", cursor, limit=page.limit, state=state),
+        next=next_link(
+            "/v1/jobs", cursor, limit=page.limit, state=state, matrix=matrix, type=task_type
+        ),
     )
 
 

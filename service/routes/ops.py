@@ -27,8 +27,8 @@ def health() -> Health:
     "/readyz",
     summary="Can it do its work now?",
     responses={
-        503: {"model": Readiness, "description": "Some part is missing; `checks` says which."},
         **error_responses(),
+        503: {"model": Readiness, "description": "Some part is missing; `checks` says which."},
     },
 )
 def readiness(services: ServicesDep, response: Response) -> Readiness:

@@ -83,7 +83,13 @@ def error_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems a route can answer with, one example per kind."""
     always = (
         *("malformed-body", "unauthorized", "forbidden", "forbidden-origin", "too-large"),
-        *("too-many-requests", "internal"),
+        *(
+            "request-timeout",
+            "head-too-large",
+            "too-many-requests",
+            "internal",
+            "catalog-unavailable",
+        ),
     )
     by_status: dict[int | str, dict[str, Any]] = {}
     for kind in dict.fromkeys((*kinds, *always)):
@@ -107,10 +113,37 @@ def error_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
+def link(operation: str, body: dict[str, Any] | None = None, **parameters: str) -> dict[str, Any]:
+    """An OpenAPI link to the operation that the function `operation` answers. `parameters` and
+    `body` hold runtime expressions on the response (OpenAPI 3.1, section 4.8.20)."""
+    found: dict[str, Any] = {"operationId": operation}
+    if parameters:
+        found["parameters"] = parameters
+    if body is not None:
+        found["requestBody"] = body
+    return found
+
+
 _EXAMPLES: dict[str, tuple[str, str]] = {
     "malformed-body": (
         "The body is not valid JSON: Expecting value.",
         "Send one JSON object encoded in UTF-8.",
+    ),
+    "request-timeout": (
+        "The body came too slowly: 100 bytes, and then nothing in time.",
+        "Send it again over a faster line.",
+    ),
+    "head-too-large": (
+        "Request line and headers are longer than 32768 bytes.",
+        "Send less, or raise the setting max_request_head_bytes of the service.",
+    ),
+    "catalog-unavailable": (
+        "The catalog cannot be used: the database does not answer.",
+        "Try again in a moment; /readyz says when it is back.",
+    ),
+    "disk-full": (
+        "The store cannot be written: No space left on device.",
+        "Free space in the store, then ask for the same again: stored tiles are kept.",
     ),
     "unauthorized": (
         "This service needs an API key that is known, not expired and not revoked.",

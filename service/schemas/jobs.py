@@ -25,6 +25,7 @@ EXAMPLE_ESTIMATE: JsonDict = {
     "pairs": 8_002_000,
     "flops": 1.3e10,
     "bytes_written": 37_748_880,
+    "preview_bytes": 742_000,
     "peak_bytes_per_worker": 410_000_000,
     "seconds": 1.9,
     "workers": 2,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.catalog.api_keys import ApiKeys
 from storage.catalog.audit import Audit
-from storage.catalog.database import Database, DatabaseSettings, unavailable
+from storage.catalog.database import Database, DatabaseSettings
 from storage.catalog.datasets import Datasets
 from storage.catalog.events import Events
 from storage.catalog.grants import Grants
@@ -21,10 +21,11 @@ from storage.catalog.jobs import Jobs
 from storage.catalog.matrices import Matrices
 from storage.catalog.migrate import ensure_schema
 from storage.catalog.rates import Rates
+from storage.catalog.space import Space
 from storage.catalog.tiles import Tiles
 
 
-class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Rates, Grants, ApiKeys, Audit):
+class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Space, Rates, Grants, ApiKeys, Audit):
     """Synchronous and thread-safe; every method is one transaction (but see `tiles`).
 
     Open it with `open_catalog`, and close it; it is a context manager.
@@ -40,11 +41,8 @@ class Catalog(Datasets, Jobs, Events, Matrices, Tiles, Rates, Grants, ApiKeys, A
 
     def ping(self) -> None:
         """Ask the database for a sign of life. Raises CatalogUnavailableError."""
-        try:
-            with self._database.read() as session:
-                session.execute(sa.select(1))
-        except SQLAlchemyError as error:
-            raise _unreachable(self._database, error) from error
+        with self._database.read() as session:
+            session.execute(sa.select(1))
 
     def close(self) -> None:
         self._database.close()
@@ -76,18 +74,8 @@ def open_catalog(
         ensure_schema(database, migrate=migrate)
     except SQLAlchemyError as error:
         database.close()
-        raise _unreachable(database, error) from error
+        raise database.unreachable(error) from error
     except BaseException:
         database.close()
         raise
     return Catalog(database)
-
-
-def _unreachable(database: Database, error: SQLAlchemyError) -> Exception:
-    # SQLAlchemy appends the statement and a documentation link; the driver's own words suffice.
-    cause = getattr(error, "orig", None) or error
-    if database.is_sqlite:
-        advice = "Check that the folder exists, is writable and on a local disk."
-    else:
-        advice = "Check that the server runs, and the user, password and database in the URL."
-    return unavailable(database.url, f"{str(cause).strip().splitlines()[0]}.", advice)

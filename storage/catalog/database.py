@@ -13,7 +13,13 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -54,13 +60,32 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with Session(self.engine) as session, session.begin():
+        """Raises CatalogUnavailableError when the database is away, locked or full."""
+        with self._there(), Session(self.engine) as session, session.begin():
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        with self._turn, Session(self._writer) as session, session.begin():
+        """Raises CatalogUnavailableError; then nothing was written."""
+        with self._there(), self._turn, Session(self._writer) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: SQLAlchemyError) -> CatalogUnavailableError:
+        """`error` in the vocabulary of users."""
+        # SQLAlchemy appends the statement and a documentation link; the driver's words suffice.
+        cause = getattr(error, "orig", None) or error
+        if self.is_sqlite:
+            advice = "Check that its folder exists, is writable, not full, and on a local disk."
+        else:
+            advice = "Check that the server runs, and the user, password and database in the URL."
+        return unavailable(self.url, f"{str(cause).strip().splitlines()[0]}.", advice)
 
     def upsert(
         self, table: type[Base], *, replace: Sequence[str] = (), add: Sequence[str] = ()

@@ -6,7 +6,8 @@ from storage.errors import ConflictError, GramianError, InvalidKeyError
 
 
 class CatalogUnavailableError(GramianError):
-    """The catalog's database cannot be opened, or its schema is not the one this library needs."""
+    """The catalog's database cannot be opened or used now, or its schema is not the one that this
+    library needs."""
 
     kind = "catalog-unavailable"
 

@@ -16,7 +16,8 @@ from storage.catalog.database import Database, affected_rows
 from storage.catalog.errors import NotOwnerError
 from storage.catalog.paging import now
 from storage.catalog.records import EVERYBODY, GrantRecord, Role, Usage
-from storage.catalog.tables import OPEN_STATES, Dataset, Grant, Job, Matrix, Tile
+from storage.catalog.space import dataset_bytes, matrix_bytes
+from storage.catalog.tables import OPEN_STATES, Dataset, Grant, Job, Matrix
 
 _IN_ITEMS = 500  # below SQLite's limit of parameters per statement
 
@@ -99,19 +100,12 @@ class Grants:
         owned = sa.select(Grant.thing_id).where(
             Grant.grantee == owner, Grant.role == Role.OWNER.value
         )
-        tiles = (
-            sa.select(sa.func.coalesce(sa.func.sum(Tile.stored_bytes), 0))
-            .where(Tile.matrix_id == Matrix.id)
-            .scalar_subquery()
+        sums = (
+            sa.select(sa.func.sum(matrix_bytes())).where(Matrix.id.in_(owned)),
+            sa.select(sa.func.sum(dataset_bytes())).where(Dataset.id.in_(owned)),
         )
         with self._database.read() as session:
-            matrices = session.scalar(
-                sa.select(sa.func.sum(sa.func.coalesce(Matrix.stored_bytes, tiles))).where(
-                    Matrix.id.in_(owned)
-                )
-            )
-            infos = session.scalars(sa.select(Dataset.info).where(Dataset.id.in_(owned)))
-            stored = int(matrices or 0) + sum(int(info["stored_bytes"]) for info in infos)
+            stored = sum(int(session.scalar(query) or 0) for query in sums)
             jobs = session.scalars(
                 sa.select(Job.id).where(Job.id.in_(owned), Job.state.in_(OPEN_STATES))
             ).all()

@@ -151,15 +151,22 @@ class Jobs:
         cursor: str | None = None,
         state: JobState | None = None,
         *,
+        matrix: str | None = None,
+        task_type: str | None = None,
         visible_to: str | None = None,
     ) -> tuple[list[JobRecord], str | None]:
         """One page, newest first, and the cursor of the next page (None after the last).
 
-        `visible_to`: only what this name may read.
+        `matrix`: only jobs that read or build it. `visible_to`: only what this name may read.
         """
         query = grants.visible(sa.select(Job), Job.id, visible_to)
         if state is not None:
             query = query.where(Job.state == JobState(state).value)
+        if matrix is not None:
+            readers = sa.select(JobInput.job_id).where(JobInput.input_id == matrix)
+            query = query.where(sa.or_(Job.matrix_id == matrix, Job.id.in_(readers)))
+        if task_type is not None:
+            query = query.where(Job.task["type"].as_string() == task_type)
         with self._database.read() as session:
             rows, following = page(session, Job, query, limit, cursor)
             return _records(session, rows), following

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,8 +13,9 @@ import pytest
 from distributed import Client
 
 from storage.blobs import BlobStore, open_blobs
+from support.cluster import ClusterProcesses, worker_pids
 from support.gram_runs import Run, gram_task, random_dataset
-from workers.cluster import ClusterSettings, connect, worker_environment
+from workers.cluster import ClusterSettings, connect
 from workers.driver import DriverSettings
 from workers.futures import ResultLostError, fetch, wait_for_one
 from workers.plan import TilePlan
@@ -38,8 +36,12 @@ def quiet_digests(
     return run.digests()
 
 
-def worker_pids(client: Client) -> list[int]:
-    return list(client.run(os.getpid).values())
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[ClusterProcesses]:
+    """Not running yet; ended afterwards."""
+    found = ClusterProcesses(tmp_path / "dask")
+    yield found
+    found.kill()
 
 
 def kill_at(run: Run, tiles: int, pids: list[int]) -> threading.Thread:
@@ -72,106 +74,45 @@ def test_killed_workers_cost_only_what_was_in_flight(
 
 
 def test_a_killed_scheduler_is_waited_for_and_only_missing_tiles_are_sent_again(
-    tmp_path: Path, blobs: BlobStore, quiet_digests: dict[str, str], compilation_cache: Path
+    processes: ClusterProcesses, blobs: BlobStore, quiet_digests: dict[str, str]
 ) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    processes = Processes(address, tmp_path, compilation_cache)
-    try:
-        processes.start_scheduler()
-        processes.start_worker()
-        with connect(ClusterSettings(scheduler_address=address)) as client:
-            client.wait_for_workers(1, timeout=60)
-            run = Run(gram_task(blobs, random_dataset(blobs, ROWS)))
-            total = TilePlan.of(run.task.manifest).n_tiles
+    processes.start()
+    with connect(ClusterSettings(scheduler_address=processes.address)) as client:
+        client.wait_for_workers(1, timeout=60)
+        run = Run(gram_task(blobs, random_dataset(blobs, ROWS)))
+        total = TilePlan.of(run.task.manifest).n_tiles
 
-            def disaster() -> None:
-                while len(run.results) < total // 3:
-                    time.sleep(0.005)
-                processes.kill_all()
-                processes.start_scheduler()
-                processes.start_worker()
+        def disaster() -> None:
+            while len(run.results) < total // 3:
+                time.sleep(0.005)
+            processes.kill()
+            processes.start()
 
-            thread = threading.Thread(target=disaster)
-            thread.start()
-            outcome = run.go(client)
-            thread.join()
-            assert run.digests() == quiet_digests
-            assert len(run.results) == total
-            assert outcome.computed_tiles + outcome.found_tiles == total
-    finally:
-        processes.kill_all()
+        thread = threading.Thread(target=disaster)
+        thread.start()
+        outcome = run.go(client)
+        thread.join()
+        assert run.digests() == quiet_digests
+        assert len(run.results) == total
+        assert outcome.computed_tiles + outcome.found_tiles == total
 
 
 def test_a_result_whose_scheduler_died_before_it_was_fetched_is_lost_not_an_error(
-    tmp_path: Path, compilation_cache: Path
+    processes: ClusterProcesses,
 ) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    processes = Processes(address, tmp_path, compilation_cache)
-    try:
-        processes.start_scheduler()
-        processes.start_worker()
-        with connect(ClusterSettings(scheduler_address=address)) as client:
-            client.wait_for_workers(1, timeout=60)
-            finished = client.submit(abs, -1)
-            failed = client.submit(int, "no number")
-            for future in (finished, failed):
-                wait_for_one(client, [future], seconds=60)
-            assert fetch(finished) == 1
-            with pytest.raises(ValueError, match="no number"):
-                fetch(failed)
-            processes.kill_all()
-            with pytest.raises(ResultLostError):
-                fetch(finished, timeout_seconds=30)
-    finally:
-        processes.kill_all()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Processes:
-    """A scheduler and a worker as processes of their own."""
-
-    def __init__(self, address: str, folder: Path, compilation_cache: Path) -> None:
-        self.address = address
-        self.folder = folder
-        self.environment = os.environ | worker_environment(compilation_cache)
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def start_scheduler(self) -> None:
-        port = self.address.rsplit(":", 1)[1]
-        self._start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
-
-    def start_worker(self) -> None:
-        self._start(
-            "worker", self.address, "--nthreads", "1", "--no-dashboard",
-            "--local-directory", str(self.folder / "dask"),
-        )  # fmt: skip
-
-    def _start(self, *command: str) -> None:
-        self.running.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "dask", *command],
-                env=self.environment,
-                start_new_session=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-
-    def kill_all(self) -> None:
-        for process in self.running:
-            # The whole session: the nanny and its worker process.
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            process.wait()
-        self.running.clear()
+    processes.start()
+    with connect(ClusterSettings(scheduler_address=processes.address)) as client:
+        client.wait_for_workers(1, timeout=60)
+        finished = client.submit(abs, -1)
+        failed = client.submit(int, "no number")
+        for future in (finished, failed):
+            wait_for_one(client, [future], seconds=60)
+        assert fetch(finished) == 1
+        with pytest.raises(ValueError, match="no number"):
+            fetch(failed)
+        processes.kill()
+        with pytest.raises(ResultLostError):
+            fetch(finished, timeout_seconds=30)
 
 
 @pytest.fixture(autouse=True)

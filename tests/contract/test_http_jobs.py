@@ -134,7 +134,14 @@ def test_lists_filter_by_state_and_page(http: httpx2.Client, train: str) -> None
     rest = http.get(page["next"]).json()
     assert [j["id"] for j in rest["items"]] == [ids[1]]
     assert rest["next"] is None
-    assert http.get("/v1/jobs?state=sleeping").status_code == 422
+    for wrong in ("state=sleeping", "matrix=mx-1", "type=a%20b"):
+        assert http.get(f"/v1/jobs?{wrong}").status_code == 422
+    matrix = http.get(f"/v1/jobs/{ids[2]}").json()["matrix"]
+    asked = f"/v1/jobs?matrix={matrix}&type=gram&limit=1"
+    assert [j["id"] for j in http.get(asked).json()["items"]] == [ids[2]]
+    assert http.get(f"/v1/jobs?matrix={matrix}&type=solve").json()["items"] == []
+    following = http.get("/v1/jobs?type=gram&limit=1").json()["next"]
+    assert "type=gram" in following
     for job in ids[1:]:
         cancel(http, job)
 

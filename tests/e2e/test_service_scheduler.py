@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,56 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.server import free_port, live_server, offline_settings
-from workers.cluster import worker_environment
+from support.cluster import ClusterProcesses
+from support.server import live_server, offline_settings
 
 pytestmark = pytest.mark.cluster
 
 
-class Cluster:
-    """A scheduler and one worker, as processes that can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        self._run("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
-        self._run(
-            "worker",
-            self.address,
-            *("--nthreads", "1", "--no-dashboard", "--local-directory", str(self._folder)),
-        )
-
-    def kill(self) -> None:
-        for process in self._processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(30)
-        self._processes.clear()
-
-    def _run(self, *command: str) -> None:
-        cache = os.environ.get("GRAMIAN_COMPILATION_CACHE_DIR")
-        self._processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "dask", *command],
-                env=os.environ | worker_environment(Path(cache) if cache else None),
-                start_new_session=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    processes = Cluster(tmp_path / "dask")
+def cluster(tmp_path: Path) -> Iterator[ClusterProcesses]:
+    processes = ClusterProcesses(tmp_path / "dask")
     yield processes
     processes.kill()
 
 
-def test_jobs_outlive_a_scheduler_that_stays_away(tmp_path: Path, cluster: Cluster) -> None:
+def test_jobs_outlive_a_scheduler_that_stays_away(
+    tmp_path: Path, cluster: ClusterProcesses
+) -> None:
     settings = offline_settings(
         tmp_path,
         scheduler_address=cluster.address,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +108,11 @@ def raw_request(
 class ServiceProcess:
     """A service in a process of its own, to be killed and started again on the same data."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, launcher: Sequence[str] = (), **settings: Any) -> None:
+        """`launcher`: a command that the service is started with, such as one that mounts."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._launcher = launcher
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"data_dir": folder / "data", "port": self.port, **settings}
@@ -127,7 +129,7 @@ class ServiceProcess:
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [*self._launcher, sys.executable, "-c", code],
                 env={**os.environ, **_environment(self._settings)},
                 stdout=log,
                 stderr=subprocess.STDOUT,

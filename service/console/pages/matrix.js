@@ -12,8 +12,6 @@ import { kernelWords } from "../parts/pickers.js";
 import { resultView } from "../parts/result.js";
 import { snippets } from "../parts/snippets.js";
 
-const JOBS_LOOKED_THROUGH = 100;
-
 export async function matrix({ params, query, signal }) {
   const found = await api.get(`/v1/matrices/${params.id}`, signal);
   const array = found.arrays.find((one) => one.name === query.get("array")) ?? found.arrays[0];
@@ -121,10 +119,10 @@ async function statisticsView(id, array, signal) {
     ]);
 }
 
-// The spectrum, when one of the newest jobs has computed it.
+// The spectrum, when a job has computed it.
 async function spectrumView(id, array, signal) {
-  const jobs = await api.list("/v1/jobs?state=succeeded", { limit: JOBS_LOOKED_THROUGH, signal });
-  const job = jobs.find(({ task }) => task.type === "spectrum" && task.matrix === id && (task.array ?? "ntk") === array.name);
+  const jobs = await api.list(`/v1/jobs?state=succeeded&type=spectrum&matrix=${id}`, { signal });
+  const job = jobs.find(({ task }) => (task.array ?? "ntk") === array.name);
   if (!job) return null;
   const node = await resultView(job, await api.get(`/v1/jobs/${job.id}/result`, signal), signal);
   node.querySelector("h2").textContent = "Spectrum";

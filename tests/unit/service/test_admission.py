@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
-from service.jobs.admission import admit, stored_bytes
+from service.jobs.admission import admit
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
 from service.jobs.plans import Plan
@@ -56,13 +56,13 @@ def context(tmp_path: Path) -> Iterator[JobContext]:
         )
 
 
-def open_job(catalog: Catalog, n: int, written: int) -> None:
+def open_job(catalog: Catalog, n: int, written: int, previews: int = 0) -> None:
     catalog.create_job(
         id=new_job_id(),
         task={"type": "gram"},
         request_digest=f"open {n}",
         body_digest="b",
-        estimate={"bytes_written": written},
+        estimate={"bytes_written": written, "preview_bytes": previews},
         matrix_id=manifest(n).id,
     )
 
@@ -108,13 +108,24 @@ def test_what_open_jobs_have_yet_to_write_is_not_free(context: JobContext) -> No
     assert caught.value.details["pledged_bytes"] == 3_000_000
 
 
+def test_previews_need_room_too_and_are_there_with_their_tiles(context: JobContext) -> None:
+    with_previews = plan(written=6_000_000)
+    with_previews.estimate["preview_bytes"] = 120_000
+    open_job(context.catalog, 1, written=4_000_000, previews=80_000)
+    build(context.catalog, 1, tile_bytes=1_000_000)  # 3 060 000 are yet to come
+    with pytest.raises(InsufficientStorageError) as caught:
+        admit(context, with_previews)
+    assert caught.value.details["needed_bytes"] == 6_120_000
+    assert caught.value.details["pledged_bytes"] == 3_060_000
+
+
 def test_the_quota_counts_data_sets_and_matrices(context: JobContext) -> None:
     info: dict[str, Any] = {"id": "ds-" + "1" * 32, "stored_bytes": 100}
     context.catalog.add_dataset(info)
     build(context.catalog, 1, tile_bytes=30)
     context.catalog.add_matrix(manifest(2).id, "gram", {"n": 2})
     context.catalog.seal_matrix(manifest(2).id, "0" * 64, 500)
-    assert stored_bytes(context.catalog) == 630
+    assert context.catalog.stored_bytes() == 630
     small = replace(context, settings=context.settings.model_copy(update={"max_store_bytes": 1000}))
     admit(small, plan(written=370))
     with pytest.raises(InsufficientStorageError) as caught:

@@ -32,7 +32,12 @@ def call(
 ) -> tuple[int, bytes, int]:
     """Status, body, and how many chunks were taken."""
     limited = BodyLimit(
-        application, limit_bytes=10, upload_limit_bytes=20, upload_paths=frozenset({"/up"})
+        application,
+        limit_bytes=10,
+        upload_limit_bytes=20,
+        upload_paths=frozenset({"/up"}),
+        pause_seconds=10.0,
+        min_bytes_per_second=1,
     )
     pending = list(chunks)
     sent: list[Message] = []

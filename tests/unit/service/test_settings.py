@@ -83,6 +83,7 @@ def test_every_limit_has_a_unit_or_counts_things() -> None:
         "_job",
         "_worker",
         "_tiles",
+        "_connections",
     )
     limits = [name for name in ServiceSettings.model_fields if name.startswith("max_")]
     assert limits

@@ -165,6 +165,35 @@ def test_sweep_removes_old_temporaries_only(local: LocalBlobs) -> None:
     assert local.get("a/b") == b"kept"
 
 
+def test_a_sweep_of_one_folder_leaves_the_others(local: LocalBlobs) -> None:
+    for folder in ("matrices/a", "matrices/b"):
+        local.put(f"{folder}/kept", b"kept")
+        (local.root / folder / ".tmp-x").write_bytes(b"half a chunk")
+    assert local.sweep_temporary(0, "matrices/a") == 1
+    assert local.sweep_temporary(0, "matrices/absent") == 0
+    assert (local.root / "matrices" / "b" / ".tmp-x").exists()
+    assert sorted(local.list("matrices")) == ["matrices/a/kept", "matrices/b/kept"]
+
+
+@pytest.mark.parametrize("put", ["put", "put_if_absent"])
+def test_a_write_that_a_sweep_overtakes_is_made_again(
+    local: LocalBlobs, monkeypatch: pytest.MonkeyPatch, put: str
+) -> None:
+    name = {"put": "replace", "put_if_absent": "link"}[put]
+    publish, overtaken = getattr(os, name), []
+
+    def overtake(temporary: Path, target: Path) -> None:
+        if not overtaken:
+            overtaken.append(local.sweep_temporary(0))
+        publish(temporary, target)
+
+    monkeypatch.setattr(os, name, overtake)
+    getattr(local, put)("a/b", b"new")
+    assert overtaken == [1]
+    assert local.get("a/b") == b"new"
+    assert [p.name for p in (local.root / "a").iterdir()] == ["b"]
+
+
 def test_fsync_reaches_the_file_and_its_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

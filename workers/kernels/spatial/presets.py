@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,11 @@ from workers.kernels.spec import KernelSpec
 
 MAX_CONV_DEPTH = 256
 """Most convolutions of the preset `cntk`."""
+
+MAX_STAGE_BLOCKS = 64
+"""Most residual blocks of a stage; each is half a dozen layers."""
+
+Blocks = Annotated[int, Field(ge=1, le=MAX_STAGE_BLOCKS, strict=True)]
 
 RELU = Relu(fn="relu")
 
@@ -193,7 +198,7 @@ class ResNet50(SpatialPreset):
     source: ClassVar[str] = "He et al. 2016 (identity mappings); Golikov et al. 2022, section 9"
 
     preset: Literal["resnet50-preact"]
-    stages: tuple[int, ...] = Field(default=(3, 4, 6, 3), min_length=1, max_length=8)
+    stages: tuple[Blocks, ...] = Field(default=(3, 4, 6, 3), min_length=1, max_length=8)
     w_std: float = Field(default=1.0, gt=0, strict=True)
     scale: float = Field(default=1.0, gt=0, strict=True, description="Factor of every branch.")
 
@@ -220,7 +225,7 @@ class WideResNet(SpatialPreset):
     source: ClassVar[str] = "Zagoruyko & Komodakis 2016; neural-tangents, README"
 
     preset: Literal["wide_resnet"]
-    blocks: int = Field(default=4, ge=1, le=64, strict=True, description="Blocks per stage.")
+    blocks: Blocks = Field(default=4, description="Blocks per stage.")
     w_std: float = Field(default=1.0, gt=0, strict=True)
     scale: float = Field(default=1.0, gt=0, strict=True, description="Factor of every branch.")
 

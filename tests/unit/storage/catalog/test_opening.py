@@ -161,7 +161,7 @@ def test_a_lock_held_too_long_is_an_error_and_not_a_hang(tmp_path: Path) -> None
     with open_catalog(f"sqlite:///{path}", settings=settings) as catalog:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(sa.exc.OperationalError, match="locked"):
+        with pytest.raises(CatalogUnavailableError, match="locked"):
             create_job(catalog)
         other.execute("ROLLBACK")
         other.close()

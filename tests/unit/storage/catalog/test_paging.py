@@ -37,6 +37,27 @@ def test_the_last_full_page_has_no_next(catalog: Catalog) -> None:
     assert (len(page), len(last), end) == (2, 2, None)
 
 
+def test_only_the_jobs_of_one_matrix_or_of_one_type(catalog: Catalog) -> None:
+    task = {"type": "spectrum", "matrix": mx("k")}
+    builds = create_job(catalog, 1, matrix_id=mx("k")).id
+    reads = [create_job(catalog, n, task=task).id for n in (2, 3)]
+    create_job(catalog, 4, task={"type": "spectrum", "matrix": mx("other")})
+
+    def found(**asked: str | None) -> list[str]:
+        names: list[str] = []
+        cursor: str | None = None
+        while True:
+            page, cursor = catalog.list_jobs(1, cursor, **asked)
+            names += [job.id for job in page]
+            if cursor is None:
+                return names
+
+    assert found(matrix=mx("k")) == [*reads[::-1], builds]
+    assert found(matrix=mx("k"), task_type="spectrum") == reads[::-1]
+    assert found(matrix=mx("k"), task_type="solve") == []
+    assert len(found(task_type="spectrum")) == 3
+
+
 def test_a_page_goes_on_after_its_last_row_is_gone(catalog: Catalog) -> None:
     names = [add_dataset(catalog, f"set {n}") for n in range(5)][::-1]
     page, cursor = catalog.list_datasets(limit=2)

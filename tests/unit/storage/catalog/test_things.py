@@ -33,6 +33,19 @@ def test_unknown_things(catalog: Catalog) -> None:
         assert caught.value.advice
 
 
+def test_bytes_of_everything_are_summed(catalog: Catalog) -> None:
+    assert catalog.stored_bytes() == 0
+    huge = 3 << 40  # beyond what PostgreSQL calls an integer
+    catalog.add_dataset({"id": ds("a"), "stored_bytes": huge})
+    catalog.add_dataset({"id": ds("b"), "stored_bytes": 5}, owner="alice")
+    for name in ("begun", "sealed"):
+        catalog.add_matrix(mx(name), "gram", {"id": mx(name)})
+        catalog.add_tiles(mx(name), [tile(0, j, stored_bytes=70) for j in range(2)])
+    catalog.seal_matrix(mx("sealed"), hex_digest("k"), 1000)
+    assert catalog.stored_bytes() == huge + 5 + 140 + 1000
+    assert catalog.usage("alice").stored_bytes == 5
+
+
 def test_a_data_set_stays_while_an_open_job_reads_it(catalog: Catalog) -> None:
     x1 = add_dataset(catalog)
     job = create_job(catalog, task={"deep": [{"x1": x1}]})
