@@ -28,6 +28,7 @@ from service.events import EventBus
 from service.guide import guide_routes
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
+from service.jobs.leases import LeaseKeeper, new_holder
 from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
@@ -63,6 +64,8 @@ logger = logging.getLogger(__name__)
 
 # Interrupted writers leave temporaries; workers of an external cluster may still be writing.
 _STALE_TEMPORARY_SECONDS = 3600.0
+# Uploads that nobody has written to for so long are not those of another service.
+_STALE_UPLOAD_SECONDS = 86_400.0
 
 _DESCRIPTION = """Gram matrices of neural kernels (NTK and NNGP), computed by a cluster, kept as
 Zarr, and solved in place.
@@ -187,22 +190,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: ExitStack) -> Services:
     """Whatever fails here unwinds what was opened before it."""
-    stack.enter_context(data_dir_lock(settings.data_dir))
-    sweep(settings.scratch_dir)
+    shared_as = settings.shared_catalog
+    stack.enter_context(data_dir_lock(settings.data_dir, shared_as=shared_as))
+    # Alone, nobody else uploads.
+    sweep(settings.scratch_dir, untouched_seconds=_STALE_UPLOAD_SECONDS if shared_as else 0.0)
     blobs = open_blobs(settings.store_dir)
     blobs.sweep_temporary(_STALE_TEMPORARY_SECONDS)
     catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
+    leases = LeaseKeeper(catalog, new_holder(catalog), settings.job_lease_seconds)
+    stack.callback(leases.close)
     compute = Compute(settings)
     stack.callback(compute.close)
     context = JobContext(
         settings=settings, catalog=catalog, blobs=blobs, compute=compute, metrics=metrics
     )
-    runner = Runner(context, bus, KINDS)
+    runner = Runner(context, bus, KINDS, leases)
     stack.callback(runner.close)
     compute.start(runner.wake)
+    leases.start()
     runner.start()
     keyring = Keyring(catalog, settings.api_key_sha256, cache_seconds=settings.key_cache_seconds)
-    return Services(context=context, events=bus, runner=runner, keyring=keyring)
+    return Services(context=context, events=bus, runner=runner, keyring=keyring, leases=leases)
 
 
 def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from service.events import EventBus
 from service.identity import Caller
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
+from service.jobs.leases import LeaseKeeper
 from service.jobs.runner import Runner
 from service.keyring import Keyring
 from service.settings import ServiceSettings
@@ -28,6 +29,7 @@ class Services:
     events: EventBus
     runner: Runner
     keyring: Keyring
+    leases: LeaseKeeper
 
     @property
     def settings(self) -> ServiceSettings:

@@ -1,8 +1,8 @@
 """In-process wake-ups, and the server-sent event stream of a job.
 
 Events themselves live in the catalog (numbered per job), so a client that reconnects with
-`Last-Event-ID`, even after a restart of the service, misses nothing. The bus only says "look
-again", so nobody polls.
+`Last-Event-ID`, even after a restart of the service or at another one, misses nothing. The bus only
+says "look again"; streams poll only a catalog that other services write to as well.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -95,25 +96,30 @@ async def job_events(
     after: int,
     heartbeat_seconds: float,
     retry_milliseconds: int,
+    poll_seconds: float | None = None,
 ) -> AsyncIterator[bytes]:
     """The job's events with a number above `after`, then new ones as they come.
 
     Ends after the terminal event, or when the bus closes (the client reconnects and goes on).
+    `poll_seconds`: how often to look although nobody said so; None: only at each heartbeat.
     """
+    pause = heartbeat_seconds if poll_seconds is None else min(poll_seconds, heartbeat_seconds)
     yield format_sse_event(retry=retry_milliseconds)
     with bus.subscribe(job_id) as changed:
-        last = after
+        last, spoke_at = after, time.monotonic()
         while not bus.closed:
             changed.clear()
             records = await run_in_threadpool(catalog.events_after, job_id, last, _BATCH)
             for record in records:
                 yield encode_event(record)
-                last = record.sequence
+                last, spoke_at = record.sequence, time.monotonic()
                 if is_terminal(record):
                     return
             if len(records) == _BATCH:
                 continue
             try:
-                await asyncio.wait_for(changed.wait(), heartbeat_seconds)
+                await asyncio.wait_for(changed.wait(), pause)
             except TimeoutError:
-                yield format_sse_event(comment="still there")
+                if time.monotonic() - spoke_at >= heartbeat_seconds:
+                    spoke_at = time.monotonic()
+                    yield format_sse_event(comment="still there")

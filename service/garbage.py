@@ -15,8 +15,9 @@ from typing import Any
 
 from service.jobs.context import JobContext
 from storage import datasets, matrices
-from storage.catalog import DatasetRecord, MatrixRecord
+from storage.catalog import DatasetRecord, LeaseLostError, MatrixRecord
 from storage.errors import ConflictError, NotFoundError
+from workers.stops import STOPS_FOLDER, forget_runs
 
 _PAGE_ITEMS = 500
 
@@ -40,7 +41,7 @@ class Retention:
 class Item:
     """One thing that may go, why, and its bytes."""
 
-    kind: str  # matrix, dataset, checkpoint
+    kind: str  # matrix, dataset, checkpoint, flag
     name: str
     reason: str
     stored_bytes: int
@@ -53,7 +54,7 @@ def find(context: JobContext, retention: Retention) -> list[Item]:
     - matrices in the store without a record, and matrices that were begun and that no open job
       builds, older than `leftover_days`;
     - data sets in the store without a record, likewise;
-    - checkpoints of solves whose job has ended;
+    - checkpoints of solves whose job has ended, and stop flags of jobs that ended without result;
     - sealed matrices and unused data sets that are older than their retention.
     """
     moment = datetime.now(UTC)
@@ -72,6 +73,8 @@ def collect(context: JobContext, items: list[Item]) -> tuple[list[Item], list[It
         try:
             with context.names:
                 _DELETE[item.kind](context, item)
+        except LeaseLostError:
+            raise  # somebody else is at it by now
         except ConflictError:
             kept.append(item)
         else:
@@ -107,11 +110,16 @@ def _orphans(context: JobContext, retention: Retention) -> Iterator[Item]:
 
 
 def _checkpoints(context: JobContext, retention: Retention) -> Iterator[Item]:
-    needed = {job.matrix_id for job in context.catalog.open_jobs()}
-    for name in sorted(context.blobs.folders("solves")):
-        folder = f"solves/{name}"
-        if name not in needed and _is_older(context, folder, retention):
-            yield Item("checkpoint", name, "no open job goes on from it", _size(context, folder))
+    jobs = context.catalog.open_jobs()
+    looks = (
+        ("checkpoint", "solves", {job.matrix_id for job in jobs}, "no open job goes on from it"),
+        ("flag", STOPS_FOLDER, {job.id for job in jobs}, "its job has ended"),
+    )
+    for kind, place, needed, reason in looks:
+        for name in sorted(context.blobs.folders(place)):
+            folder = f"{place}/{name}"
+            if name not in needed and _is_older(context, folder, retention):
+                yield Item(kind, name, reason, _size(context, folder))
 
 
 def _expired_matrices(
@@ -168,10 +176,15 @@ def _delete_checkpoint(context: JobContext, item: Item) -> None:
     context.blobs.delete_prefix(f"solves/{item.name}")
 
 
+def _delete_flag(context: JobContext, item: Item) -> None:
+    forget_runs(context.blobs, item.name)  # a job that has ended stays so
+
+
 _DELETE: dict[str, Callable[[JobContext, Item], None]] = {
     "matrix": _delete_matrix,
     "dataset": _delete_dataset,
     "checkpoint": _delete_checkpoint,
+    "flag": _delete_flag,
 }
 
 

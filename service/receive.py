@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -198,7 +199,20 @@ class _Parts:
         self.ended = True
 
 
-def sweep(scratch: Path) -> None:
-    """Remove what uploads left behind when an earlier process died. Only before serving."""
-    shutil.rmtree(scratch, ignore_errors=True)
+def sweep(scratch: Path, *, untouched_seconds: float = 0.0) -> None:
+    """Remove what uploads left behind when an earlier process died. Only before serving.
+
+    `untouched_seconds`: keep what was written to since; it may be the upload of another service.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
+    for folder in scratch.iterdir():
+        if not untouched_seconds or _newest(folder) < time.time() - untouched_seconds:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest(folder: Path) -> float:
+    """When something in `folder` was last written to; now, if it vanishes meanwhile."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return time.time()

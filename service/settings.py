@@ -157,6 +157,13 @@ class ServiceSettings(BaseSettings):
     retry_after_seconds: int = Field(default=2, ge=1)
     # The slowest pace of the reconciler; changes wake it at once.
     reconcile_seconds: float = Field(default=5.0, gt=0)
+    # How long a job is a service's after it last said so; when that service dies, another one goes
+    # on with the job after this time. Renewed three times as often, so that a slow database or a
+    # busy machine does not cost a job its runner.
+    job_lease_seconds: float = Field(default=30.0, ge=1)
+    # With a PostgreSQL catalog other services change it too: how often event streams and the
+    # reconciler look. Bounds how late a cancellation arrives at the service that runs the job.
+    catalog_poll_seconds: float = Field(default=1.0, gt=0)
     # How long a shutdown waits for running batches to stop.
     shutdown_seconds: float = Field(default=30.0, gt=0)
 
@@ -191,6 +198,14 @@ class ServiceSettings(BaseSettings):
     @property
     def resolved_catalog_url(self) -> str:
         return self.catalog_url or f"sqlite:///{self.data_dir.resolve() / 'catalog.sqlite'}"
+
+    @property
+    def shared_catalog(self) -> str | None:
+        """Host and name of a catalog that several services may share; None: SQLite."""
+        url = urlsplit(self.resolved_catalog_url)
+        if url.scheme.startswith("sqlite"):
+            return None
+        return f"{url.hostname or ''}:{url.port or ''}{url.path}"
 
     @property
     def store_dir(self) -> Path:

@@ -39,12 +39,14 @@ class Computed:
 class Call:
     """`function(*arguments, check_stop)`; `function` is importable and may call `check_stop`
     (raises SolveInterrupted) between long steps. `manifest`: of the matrix that takes the arrays;
-    it has been created. None: there are no arrays."""
+    it has been created. None: there are no arrays. `stop_key`: a flag in the store that is looked
+    for before arrays are written (workers.stops); "": none."""
 
     function: Callable[..., Computed]
     arguments: tuple[Any, ...]
     store_url: str
     manifest: MatrixManifest | None
+    stop_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def perform(call: Call, check_stop: CheckStop | None = None) -> Written:
     if call.manifest is not None:
         blobs = open_blobs(call.store_url)
         for layout in call.manifest.arrays:
+            if call.stop_key and blobs.size(call.stop_key) is not None:
+                raise SolveInterrupted
             values = np.ascontiguousarray(computed.arrays[layout.name], dtype=layout.dtype)
             digests[layout.name] = write_array(blobs, call.manifest, layout.name, values)
             previews.write_array(blobs, call.manifest, layout.name, values)

@@ -37,6 +37,7 @@ from workers.kernels import cost
 from workers.logs import about_job
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
+from workers.stops import stop_key
 from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
 from workers.worker_state import WorkerState, own_address, worker_state
 
@@ -53,7 +54,7 @@ class TileTask:
     store_url: str
     manifest: MatrixManifest
     panel_cache_bytes: int
-    run: str  # names this run's stop flag
+    run: str  # names this run's stop flag (workers.stops)
     job: str = ""  # what log lines of the workers name
     # Set for a repair: tiles are computed although they are stored, and written, also to a sealed
     # matrix, only if they have these digests again.
@@ -67,7 +68,7 @@ class TileTask:
     def stop_key(self) -> str:
         """The run is asked to stop by writing this key: seen by every worker that can write
         tiles, including one that the scheduler has lost."""
-        return f"stops/{self.run}"
+        return stop_key(self.run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
 from service.jobs.compute import Compute
 from service.jobs.shares import Shares
 from service.metrics import Metrics
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore
-from storage.catalog import Catalog
+from storage.catalog import Catalog, LeaseRecord
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,16 @@ class JobContext:
     catalog: Catalog
     blobs: BlobStore
     compute: Compute
-    # Held while something is published under an id or deleted by it, in store and catalog: so a
-    # deletion never takes away what somebody has just put there again.
-    names: threading.Lock = field(default_factory=threading.Lock)
     metrics: Metrics = field(default_factory=Metrics)
     shares: Shares = field(default_factory=Shares)
+
+    @property
+    def names(self) -> AbstractContextManager[None]:
+        """Held while something is published under an id or deleted by it, in store and catalog:
+        so a deletion never takes away what somebody, here or at another service, has just put
+        there again."""
+        return self.catalog.mutex("names")
+
+    def fenced(self, lease: LeaseRecord) -> JobContext:
+        """The same services for whoever holds `lease`, and only while it does."""
+        return replace(self, catalog=self.catalog.fenced(lease))

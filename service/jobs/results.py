@@ -24,6 +24,7 @@ from storage.keys import matrix_id
 from workers.gram import request_digest, software_versions
 from workers.one_worker import Call, Computed, Written, run_in_one_worker
 from workers.solves.source import StoredTiles
+from workers.stops import run_name, stop_key
 
 # Results are tall and thin: whole rows, in chunks of about this size.
 _CHUNK_BYTES = 8 << 20
@@ -57,6 +58,7 @@ class Running:
     """What a running computation works with. `manifest`: of the matrix that takes its arrays."""
 
     context: JobContext
+    job: JobRecord
     manifest: MatrixManifest | None
     reporter: Reporter
     should_stop: Callable[[], bool]
@@ -118,13 +120,14 @@ class ResultTask(Generic[TaskT]):
             return _recorded(context, manifest)
         work = self.prepare(context, self.schema.model_validate(job.task))
         reporter.report({"phase": "computing", "fraction": None}, force=True)
-        written = work.run(Running(context, manifest, reporter, should_stop))
+        written = work.run(Running(context, job, manifest, reporter, should_stop))
         reporter.flush()
         if written is None:
             return None
         summary: dict[str, Any] = json_safe(written.summary)
         if manifest is not None:
             reporter.report({"phase": "sealing", "fraction": 1.0}, force=True)
+            context.catalog.confirm_lease()
             matrices.seal(context.blobs, manifest, written.digests, {_ATTRIBUTE: summary})
             summary = _recorded(context, manifest)
         reporter.report({"phase": "done", "fraction": 1.0}, force=True)
@@ -150,7 +153,13 @@ def in_one_worker(
     """`Work.run` that calls `function(*arguments, check_stop)` in a worker (workers.one_worker)."""
 
     def run(running: Running) -> Written | None:
-        call = Call(function, arguments, running.context.blobs.url, running.manifest)
+        call = Call(
+            function,
+            arguments,
+            running.context.blobs.url,
+            running.manifest,
+            stop_key(run_name(running.job.id, running.job.attempts)),
+        )
         client = running.context.compute.client()
         return run_in_one_worker(client, call, should_stop=running.should_stop)
 
@@ -161,6 +170,7 @@ def write_arrays(running: Running, computed: Computed) -> Written:
     """Store arrays that came back to this process."""
     digests: dict[str, str] = {}
     if running.manifest is not None:
+        running.context.catalog.confirm_lease()
         digests = {
             layout.name: matrices.write_array(
                 running.context.blobs, running.manifest, layout.name, computed.arrays[layout.name]

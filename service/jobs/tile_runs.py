@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +26,7 @@ from workers.errors import ClusterUnavailableError
 from workers.estimate import Estimate
 from workers.gram import request_digest
 from workers.plan import Tile, TilePlan
+from workers.stops import run_name
 from workers.tiles import TileResult, TileTask
 
 
@@ -107,7 +107,7 @@ def tile_fields(
         "store_url": context.blobs.url,
         "manifest": manifest,
         "panel_cache_bytes": context.settings.panel_cache_bytes,
-        "run": secrets.token_hex(8),
+        "run": run_name(job.id, job.attempts),
         "job": job.id,
         "repair": repair,
     }
@@ -211,6 +211,7 @@ def seal(context: JobContext, manifest: MatrixManifest) -> str:
         )
         for layout in manifest.arrays
     }
+    catalog.confirm_lease()
     digest = matrices.seal(context.blobs, manifest, digests, {})
     catalog.seal_matrix(manifest.id, digest, manifest.stored_bytes)
     return digest

@@ -23,6 +23,9 @@ from storage.keys import KEY_ID_PATTERN, OWNER_PATTERN
 
 router = APIRouter(prefix=ADMIN_PREFIX, tags=["administration"])
 
+# The name of the lease under which garbage is deleted.
+_HOUSEKEEPING = "housekeeping"
+
 OwnerQuery = Annotated[str | None, Query(pattern=OWNER_PATTERN, description="Only of this owner.")]
 KeyPath = Annotated[
     str,
@@ -124,7 +127,7 @@ def list_audit(services: ServicesDep, page: PageDep, owner: OwnerQuery = None) -
     "/garbage",
     summary="Find or delete garbage",
     dependencies=[JsonBody],
-    responses=error_responses("invalid-request", "unsupported-media-type"),
+    responses=error_responses("invalid-request", "unsupported-media-type", "conflict"),
 )
 def collect_garbage(
     services: ServicesDep,
@@ -134,7 +137,8 @@ def collect_garbage(
     ],
 ) -> GarbageOut:
     """Leftovers of broken work and things past their retention (settings `retention_*`). Nothing
-    that an open job or a stored matrix needs goes."""
+    that an open job or a stored matrix needs goes. One at a time deletes, over all services that
+    share the catalog: 409 for the others."""
     settings = services.settings
     retention = Retention(
         leftover_days=settings.retention_leftover_days,
@@ -143,17 +147,27 @@ def collect_garbage(
         event_days=settings.retention_event_days,
         audit_days=settings.retention_audit_days,
     )
-    items, kept = find(services.context, retention), list[Item]()
+    kept: list[Item] = []
     counts = {"events": 0, "audit_entries": 0}
     if body.delete:
-        items, kept = collect(services.context, items)
-        counts = prune_records(services.context, retention)
+        with services.leases.held(_HOUSEKEEPING, _busy()) as lease:
+            context = services.context.fenced(lease)
+            items, kept = collect(context, find(context, retention))
+            counts = prune_records(context, retention)
+    else:
+        items = find(services.context, retention)
     return GarbageOut(
         deleted=body.delete,
         items=[GarbageItem.model_validate(asdict(item)) for item in items],
         kept=[GarbageItem.model_validate(asdict(item)) for item in kept],
         stored_bytes=sum(item.stored_bytes for item in items),
         **counts,
+    )
+
+
+def _busy() -> ConflictError:
+    return ConflictError(
+        "Somebody else is deleting garbage at this moment.", advice="Try again in a few minutes."
     )
 
 

@@ -276,6 +276,7 @@ def follow_job(
         after=last_event_id,
         heartbeat_seconds=settings.heartbeat_seconds,
         retry_milliseconds=1000 * settings.retry_after_seconds,
+        poll_seconds=settings.catalog_poll_seconds if services.catalog.shared else None,
     )
     return StreamingResponse(
         stream,

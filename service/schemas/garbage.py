@@ -16,7 +16,7 @@ class GarbageRequest(BaseModel):
 
 
 class GarbageItem(Wire):
-    kind: Literal["matrix", "dataset", "checkpoint"]
+    kind: Literal["matrix", "dataset", "checkpoint", "flag"]
     name: str
     reason: str
     stored_bytes: int

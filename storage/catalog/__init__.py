@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from storage.catalog.catalog import Catalog, open_catalog
+from storage.catalog.claims import RunningLimits
 from storage.catalog.database import DatabaseSettings
 from storage.catalog.errors import (
     CatalogUnavailableError,
     IdempotencyConflictError,
     InvalidCursorError,
+    LeaseLostError,
     NotOwnerError,
 )
 from storage.catalog.inputs import referenced_ids
@@ -20,6 +22,7 @@ from storage.catalog.records import (
     JobRecord,
     KeyQuota,
     KeyRecord,
+    LeaseRecord,
     MatrixRecord,
     MatrixState,
     Role,
@@ -47,10 +50,13 @@ __all__ = [
     "JobState",
     "KeyQuota",
     "KeyRecord",
+    "LeaseLostError",
+    "LeaseRecord",
     "MatrixRecord",
     "MatrixState",
     "NotOwnerError",
     "Role",
+    "RunningLimits",
     "Target",
     "TileRecord",
     "TileSummary",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -35,12 +36,14 @@ class DatabaseSettings:
 
     `busy_timeout_seconds`: how long a writer waits for another process's transaction (SQLite) or
     lock (PostgreSQL) before it fails. `max_connections`: threads that may be in a transaction at
-    once; others wait up to `pool_timeout_seconds`.
+    once; others wait up to `pool_timeout_seconds`. `mutex_idle_seconds`: a mutex (`Catalog.mutex`)
+    whose holder has not answered for so long is taken from it.
     """
 
     busy_timeout_seconds: float = 30.0
     max_connections: int = 40
     pool_timeout_seconds: float = 60.0
+    mutex_idle_seconds: float = 300.0
 
 
 class Database:
@@ -57,6 +60,8 @@ class Database:
         self._writer = self.engine.execution_options(**{_BEGIN: "IMMEDIATE"})
         # Threads of one process queue here, fairly cheaply, instead of polling the file lock.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
+        self._guard: Callable[[Session], None] = lambda session: None
+        self._mutexes: dict[str, threading.Lock] = {}
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -68,6 +73,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Raises CatalogUnavailableError; then nothing was written."""
         with self._there(), self._turn, Session(self._writer) as session, session.begin():
+            self._guard(session)
             yield session
 
     @contextmanager
@@ -86,6 +92,29 @@ class Database:
         else:
             advice = "Check that the server runs, and the user, password and database in the URL."
         return unavailable(self.url, f"{str(cause).strip().splitlines()[0]}.", advice)
+
+    def guarded(self, guard: Callable[[Session], None]) -> Database:
+        """The same database, but every write begins with `guard`, in its transaction."""
+        guarded = copy(self)
+        guarded._guard = guard
+        return guarded
+
+    @contextmanager
+    def mutex(self, name: str) -> Iterator[None]:
+        """See `Catalog.mutex`. On PostgreSQL it ends with the connection, so a process that dies
+        leaves nothing locked, nor one that is paused for `mutex_idle_seconds`.
+
+        Raises CatalogUnavailableError while another service keeps it for long.
+        """
+        with self._mutexes.setdefault(name, threading.Lock()):
+            if self.is_sqlite:  # one process at a time (service.jobs.lock)
+                yield
+                return
+            idle = round(self.settings.mutex_idle_seconds * 1000)
+            with self.read() as session:
+                session.execute(sa.text(f"SET LOCAL idle_in_transaction_session_timeout = {idle}"))
+                session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
+                yield
 
     def upsert(
         self, table: type[Base], *, replace: Sequence[str] = (), add: Sequence[str] = ()

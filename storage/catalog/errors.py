@@ -24,6 +24,12 @@ class InvalidCursorError(InvalidKeyError):
     kind = "invalid-cursor"
 
 
+class LeaseLostError(ConflictError):
+    """What the writer held a lease for is in other hands by now; nothing was written."""
+
+    kind = "lease-lost"
+
+
 class NotOwnerError(GramianError):
     """Only an owner may do this; readers may look."""
 

@@ -13,16 +13,18 @@ from storage.catalog import events, grants
 from storage.catalog.database import Database
 from storage.catalog.errors import IdempotencyConflictError
 from storage.catalog.inputs import is_dataset_id, referenced_ids
+from storage.catalog.job_rows import (
+    Announcement,
+    advance,
+    compare_and_set,
+    get,
+    missing,
+    position,
+    records_of,
+)
 from storage.catalog.paging import now, page
 from storage.catalog.records import JobRecord, MatrixState
-from storage.catalog.states import (
-    TERMINAL,
-    JobEvent,
-    JobState,
-    Target,
-    retarget,
-    transition,
-)
+from storage.catalog.states import JobEvent, JobState, Target, retarget
 from storage.catalog.tables import (
     OPEN_STATES,
     WANTED,
@@ -39,8 +41,6 @@ MAX_IDEMPOTENCY_KEY_CHARACTERS = 255
 # Each loss of the race against another creator of the same job shows that the other one is there,
 # so the second try finds it; more are needed only if it ends between the tries.
 _CREATE_ATTEMPTS = 10
-
-Announcement = tuple[str, dict[str, Any]]
 
 
 class Jobs:
@@ -127,7 +127,7 @@ class Jobs:
         ) from lost
 
     def _owned(self, session: Session, job_id: str, owner: str | None) -> JobRecord:
-        job = _get(session, job_id)
+        job = get(session, job_id)
         if owner is not None:
             things = [job_id] if job.matrix_id is None else [job_id, job.matrix_id]
             grants.own(self._database, session, things, owner)
@@ -142,8 +142,8 @@ class Jobs:
         """Raises NotFoundError, also if `visible_to` (None: everything is) may not read it."""
         with self._database.read() as session:
             if not grants.may_read(session, job_id, visible_to):
-                raise _missing(job_id)
-            return _get(session, job_id)
+                raise missing(job_id)
+            return get(session, job_id)
 
     def list_jobs(
         self,
@@ -169,13 +169,13 @@ class Jobs:
             query = query.where(Job.task["type"].as_string() == task_type)
         with self._database.read() as session:
             rows, following = page(session, Job, query, limit, cursor)
-            return _records(session, rows), following
+            return records_of(session, rows), following
 
     def open_jobs(self) -> list[JobRecord]:
         """All queued and running jobs, oldest first: what a runner has to care for."""
         query = sa.select(Job).where(Job.state.in_(OPEN_STATES)).order_by(Job.created_at, Job.id)
         with self._database.read() as session:
-            return _records(session, list(session.scalars(query)))
+            return records_of(session, list(session.scalars(query)))
 
     def count_jobs(self) -> dict[JobState, int]:
         """Number of jobs by state; states without jobs are left out."""
@@ -197,15 +197,15 @@ class Jobs:
         """
         with self._database.write() as session:
             while True:
-                state, current = _position(session, job_id)
+                state, current = position(session, job_id)
                 wanted = retarget(state, current, Target(target))
                 if wanted is current:
                     break
-                if _compare_and_set(session, job_id, state, current, {"target": wanted.value}):
+                if compare_and_set(session, job_id, state, current, {"target": wanted.value}):
                     if announce is not None:
                         events.append(session, job_id, *announce)
                     break
-            return _get(session, job_id)
+            return get(session, job_id)
 
     def apply(
         self,
@@ -227,29 +227,15 @@ class Jobs:
         `error`, `result`, `matrix_id`: stored with the step when not None. `announce`: (type,
         data) of an event stored in the same transaction, so that a watcher cannot miss it.
         """
-        event = JobEvent(event)
         with self._database.write() as session:
-            while True:
-                state, target = _position(session, job_id)
-                following = transition(state, event)
-                moment = now()
-                values: dict[str, Any] = {"state": following.value}
-                if event in (JobEvent.START, JobEvent.RESUME):
-                    values["attempts"] = Job.attempts + 1
-                    values["started_at"] = sa.func.coalesce(
-                        Job.started_at, sa.literal(moment, Job.started_at.type)
-                    )
-                if following in TERMINAL:
-                    values["finished_at"] = moment
-                given = {"error": error, "result": result, "matrix_id": matrix_id}
-                values |= {name: value for name, value in given.items() if value is not None}
-                if expected_attempts is not None:
-                    _check_attempts(session, job_id, expected_attempts)
-                if _compare_and_set(session, job_id, state, target, values, expected_attempts):
-                    break
-            if announce is not None:
-                events.append(session, job_id, *announce)
-            return _get(session, job_id)
+            return advance(
+                session,
+                job_id,
+                event,
+                values={"error": error, "result": result, "matrix_id": matrix_id},
+                expected_attempts=expected_attempts,
+                announce=announce,
+            )
 
     def save_progress(self, job_id: str, progress: dict[str, Any]) -> None:
         """Replace the progress of an open job; a job that has ended keeps what it had."""
@@ -318,92 +304,9 @@ def _hold_inputs(session: Session, reads: list[str], matrix_id: str | None) -> N
         session.scalars(query.with_for_update(read=True)).all()
 
 
-def _position(session: Session, job_id: str) -> tuple[JobState, Target]:
-    row = session.execute(sa.select(Job.state, Job.target).where(Job.id == job_id)).one_or_none()
-    if row is None:
-        raise _missing(job_id)
-    return JobState(row.state), Target(row.target)
-
-
-def _compare_and_set(
-    session: Session,
-    job_id: str,
-    state: JobState,
-    target: Target,
-    values: dict[str, Any],
-    attempts: int | None = None,
-) -> bool:
-    """Change the job if it still is where it was seen; False if somebody else moved it."""
-    statement = (
-        sa.update(Job)
-        .where(Job.id == job_id, Job.state == state.value, Job.target == target.value)
-        .values(updated_at=now(), **values)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    if attempts is not None:
-        statement = statement.where(Job.attempts == attempts)
-    return session.scalar(statement) is not None
-
-
-def _check_attempts(session: Session, job_id: str, expected: int) -> None:
-    attempts = session.scalar(sa.select(Job.attempts).where(Job.id == job_id))
-    if attempts != expected:
-        raise ConflictError(
-            f"Another runner has taken up job {job_id}.",
-            advice="Leave the job to it.",
-            attempts=attempts,
-        )
-
-
 def _check_idempotency_key(key: str) -> None:
     if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARACTERS and key.isprintable()):
         raise InvalidKeyError(
             "The idempotency key is empty, too long, or not printable.",
             advice=f"Use 1 to {MAX_IDEMPOTENCY_KEY_CHARACTERS} printable characters (a UUID).",
         )
-
-
-def _missing(job_id: str) -> NotFoundError:
-    return NotFoundError(f"There is no job {job_id}.", advice="GET /v1/jobs lists all jobs.")
-
-
-def _get(session: Session, job_id: str) -> JobRecord:
-    row = session.get(Job, job_id)
-    if row is None:
-        raise _missing(job_id)
-    return _records(session, [row])[0]
-
-
-def _records(session: Session, rows: list[Job]) -> list[JobRecord]:
-    inputs: dict[str, list[str]] = {row.id: [] for row in rows}
-    query = (
-        sa.select(JobInput.job_id, JobInput.input_id)
-        .where(JobInput.job_id.in_(list(inputs)))
-        .order_by(JobInput.job_id, JobInput.input_id)
-    )
-    for job_id, input_id in session.execute(query):
-        inputs[job_id].append(input_id)
-    return [
-        JobRecord(
-            id=row.id,
-            owner=row.owner,
-            task=row.task,
-            request_digest=row.request_digest,
-            body_digest=row.body_digest,
-            matrix_id=row.matrix_id,
-            inputs=tuple(inputs[row.id]),
-            state=JobState(row.state),
-            target=Target(row.target),
-            attempts=row.attempts,
-            estimate=row.estimate,
-            progress=row.progress,
-            error=row.error,
-            result=row.result,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            updated_at=row.updated_at,
-        )
-        for row in rows
-    ]

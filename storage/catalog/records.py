@@ -55,6 +55,15 @@ class JobRecord:
 
 
 @dataclass(frozen=True)
+class LeaseRecord:
+    """`holder` has what is called `name`, since the `generation`-th time that it was taken."""
+
+    name: str
+    holder: str
+    generation: int
+
+
+@dataclass(frozen=True)
 class EventRecord:
     """`sequence` counts 1, 2, ... within one job, without gaps."""
 

@@ -177,6 +177,21 @@ class Job(Base):
     )
 
 
+class Lease(Base):
+    """Who may work on a job, or do what only one service may, for now (leases.py).
+
+    `name`: the id of an open job, or a word. No foreign key: words are no jobs. The row of a job
+    goes when the job ends.
+    """
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    holder: Mapped[str] = mapped_column(Name)
+    generation: Mapped[int]  # how many times it was taken
+    expires_at: Mapped[datetime]
+
+
 class JobInput(Base):
     """Data sets and matrices that a job reads. Inputs of ended jobs may be gone."""
 

@@ -1,4 +1,4 @@
-"""One service per data folder, and no stale locks."""
+"""One service per data folder, or those that share a catalog; and no stale locks."""
 
 from __future__ import annotations
 
@@ -48,4 +48,25 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         finally:
             holder.send_signal(signal.SIGKILL)
     with data_dir_lock(tmp_path):
+        pass
+
+
+def test_services_with_one_catalog_share_the_folder(tmp_path: Path) -> None:
+    with data_dir_lock(tmp_path, shared_as="db:5432/gramian"):
+        with data_dir_lock(tmp_path, shared_as="db:5432/gramian"):
+            pass
+        with (
+            pytest.raises(DataDirLockedError, match="db:5432/gramian"),
+            data_dir_lock(tmp_path, shared_as="db:5432/another"),
+        ):
+            pytest.fail("what one catalog does not know is garbage to it")
+        with pytest.raises(DataDirLockedError, match="PostgreSQL"), data_dir_lock(tmp_path):
+            pytest.fail("SQLite is for one service")
+    with (
+        data_dir_lock(tmp_path),
+        pytest.raises(DataDirLockedError),
+        data_dir_lock(tmp_path, shared_as="db:5432/gramian"),
+    ):
+        pytest.fail("SQLite is for one service")
+    with data_dir_lock(tmp_path, shared_as="db:5432/another"):
         pass

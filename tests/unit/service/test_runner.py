@@ -13,6 +13,7 @@ import pytest
 from service.events import EventBus
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
+from service.jobs.leases import LeaseKeeper
 from service.jobs.plans import Plan
 from service.jobs.progress import Reporter
 from service.jobs.runner import Runner
@@ -97,10 +98,11 @@ def context(tmp_path: Path) -> Iterator[JobContext]:
 
 
 class Bench:
-    def __init__(self, context: JobContext, kind: Kind) -> None:
+    def __init__(self, context: JobContext, kind: Kind, holder: str = "service") -> None:
         self.catalog = context.catalog
         self.kind = kind
-        self.runner = Runner(context, EventBus(), {"test": kind})
+        self.leases = LeaseKeeper(context.catalog, holder, lease_seconds=60.0)
+        self.runner = Runner(context, EventBus(), {"test": kind}, self.leases)
 
     def submit(self, n: int = 0, owner: str | None = None) -> str:
         record, created = self.catalog.create_job(
