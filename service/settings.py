@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workers.logs import LogFormat
 from workers.plan import is_tile_edge
+from workers.tls import TlsFiles
 
 MIB = 2**20
 GIB = 2**30
@@ -56,6 +57,10 @@ class ServiceSettings(BaseSettings):
     # --- where the computing happens ----------------------------------------------------------
     # Empty: an embedded cluster of spawned single-thread processes.
     scheduler_address: str = ""
+    # PEM files for a scheduler at tls://HOST:PORT: certificate of the CA, our certificate, its key.
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     n_workers: int = Field(default=2, ge=1, le=1024)
     # Per worker process; the admission check refuses what projects to more.
     worker_memory_limit_bytes: int = Field(default=2 * GIB, ge=256 * MIB)
@@ -189,6 +194,17 @@ class ServiceSettings(BaseSettings):
                 " port could start jobs. Set GRAMIAN_API_KEY_SHA256 to the SHA-256 of a key, or"
                 " listen on 127.0.0.1."
             )
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not all(files):
+            raise ValueError("tls_ca, tls_cert and tls_key go together")
+        if self.scheduler_address.startswith("tls:") and not all(files):
+            raise ValueError(
+                f"{self.scheduler_address} lets in only who shows a certificate: set tls_ca,"
+                " tls_cert and tls_key (gramian certs makes them)"
+            )
+        for file in files:
+            if file is not None and not file.is_file():
+                raise ValueError(f"there is no file {file}")
         if self.default_page_items > self.max_page_items:
             raise ValueError("default_page_items exceeds max_page_items")
         if self.tile_rows and not is_tile_edge(self.tile_rows, self.compute_block_rows):
@@ -198,6 +214,12 @@ class ServiceSettings(BaseSettings):
     @property
     def resolved_catalog_url(self) -> str:
         return self.catalog_url or f"sqlite:///{self.data_dir.resolve() / 'catalog.sqlite'}"
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
 
     @property
     def shared_catalog(self) -> str | None:

@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 
 from workers.errors import ClusterUnavailableError
 from workers.logs import FORMAT_VARIABLE, LogFormat
+from workers.tls import TlsFiles, tls_fault
 
 # A worker that stops answering is declared lost after this long (Dask's default is 5 minutes); a
 # task that kills its worker is given up after this many deaths.
@@ -46,6 +47,7 @@ class ClusterSettings:
     scratch_dir: Path | None = None  # Dask's own temporary files
     compilation_cache_dir: Path | None = None  # compiled XLA programs, shared by all workers
     connect_timeout_seconds: float = 30.0
+    tls: TlsFiles | None = None  # for a scheduler at tls://
     log_format: LogFormat = "text"
 
 
@@ -120,7 +122,8 @@ def connect(settings: ClusterSettings, cluster: LocalCluster | None = None) -> C
     process to the cluster, and two default clients that are not closed in reverse order leave
     Dask's configuration pointing at a closed one.
 
-    Raises ClusterUnavailableError when the scheduler does not answer in time.
+    Raises ClusterUnavailableError when the scheduler does not answer in time, or refuses the
+    certificate.
     """
     target = cluster if cluster is not None else settings.scheduler_address
     try:
@@ -129,8 +132,17 @@ def connect(settings: ClusterSettings, cluster: LocalCluster | None = None) -> C
             timeout=settings.connect_timeout_seconds,
             name="gramian",
             set_as_default=False,
+            security=settings.tls.security() if settings.tls and cluster is None else None,
         )
     except (OSError, TimeoutError) as error:
+        refusal = tls_fault(error)
+        if refusal is not None:
+            raise ClusterUnavailableError(
+                f"The Dask scheduler at {target} and this process do not trust each other:"
+                f" {refusal}.",
+                advice="Both need certificates of one CA (gramian certs); gramian doctor looks at"
+                " them.",
+            ) from error
         raise ClusterUnavailableError(
             f"The Dask scheduler at {target} did not answer within "
             f"{settings.connect_timeout_seconds:g} s.",

@@ -8,6 +8,7 @@ import typer
 
 from service.cli import access, jobs, keys, solve, submit, transfer, upkeep
 from service.cli.analyze import analyze
+from service.cli.certs import certs
 from service.cli.connection import JsonOption
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -27,6 +28,7 @@ def build() -> typer.Typer:
     )
     app.command()(serve)
     app.command()(worker)
+    app.command()(certs)
     app.add_typer(submit.app, name="submit")
     app.add_typer(solve.app, name="solve")
     app.command()(analyze)

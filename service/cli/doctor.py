@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,10 +19,14 @@ from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption
 from service.cli.outcome import ExitCode, print_json, stdout
 from storage.errors import GramianError
 
+if TYPE_CHECKING:
+    from workers.tls import TlsFiles
+
 Outcome = Literal["ok", "warning", "failed"]
 _COLOUR = {"ok": "green", "warning": "yellow", "failed": "red"}
 _JAX_SECONDS = 120
 _LOW_DISK_BYTES = 5 << 30
+_EXPIRES_SOON = timedelta(days=30)
 # In a process of its own: importing JAX here would take its memory and could crash with it.
 _JAX = "import jax; print(jax.__version__, *(d.platform for d in jax.devices()))"
 
@@ -68,6 +73,7 @@ def examine(data_dir: Path | None, url: str | None) -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()}, gramian {version('gramian')}")
     yield _jax()
     yield _settings()
+    yield from tls_findings()
     if data_dir is not None:
         yield _disk(data_dir)
         yield _checked("catalog", lambda: _catalog(data_dir))
@@ -104,6 +110,47 @@ def _settings() -> Finding:
         return Finding("settings", "failed", faults, "correct the GRAMIAN_* variables")
     guarded = "with keys" if settings.api_key_sha256 else "open, on loopback only"
     return Finding("settings", "ok", f"{settings.host}:{settings.port}, {guarded}")
+
+
+def tls_findings() -> Iterator[Finding]:
+    """The certificates that GRAMIAN_TLS_* name, and whether the scheduler takes them."""
+    from pydantic import ValidationError
+
+    from service.settings import ServiceSettings
+    from workers.tls import shake_hands
+
+    try:
+        settings = ServiceSettings()
+    except ValidationError:
+        return  # said already
+    files = settings.tls_files
+    if files is None:
+        return
+    yield _certificates(files)
+    if settings.scheduler_address.startswith("tls:"):
+        yield _checked("handshake", lambda: shake_hands(settings.scheduler_address, files))
+
+
+def _certificates(files: TlsFiles) -> Finding:
+    from service.certificates import MissingTlsError, expiry, faults, require_cryptography
+
+    name, renew = "certificates", "make a new set for all machines: gramian certs"
+    try:
+        require_cryptography()
+    except MissingTlsError as error:
+        return Finding(name, "warning", "cannot be read here", error.advice)
+    now = datetime.now(UTC)
+    try:
+        found = faults(files.ca, files.cert, files.key, now)
+    except OSError as error:
+        return Finding(name, "failed", str(error), "the service must be able to read them")
+    if found:
+        return Finding(name, "failed", "; ".join(found), renew)
+    ends = min(expiry(files.ca), expiry(files.cert))
+    soon = ends - now < _EXPIRES_SOON
+    return Finding(
+        name, "warning" if soon else "ok", f"good until {ends:%Y-%m-%d %H:%M} UTC", renew
+    )
 
 
 def _disk(data_dir: Path) -> Finding:

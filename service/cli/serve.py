@@ -26,6 +26,15 @@ def serve(
     scheduler: Annotated[
         str | None, typer.Option(help="A Dask scheduler to use instead of workers of our own.")
     ] = _FROM_SETTINGS,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="CA certificate (PEM), for a scheduler at tls://.")
+    ] = _FROM_SETTINGS,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate of the service (PEM).")
+    ] = _FROM_SETTINGS,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="Key of that certificate (PEM).")
+    ] = _FROM_SETTINGS,
     n_workers: Annotated[
         int | None, typer.Option("--workers", help="Worker processes of the embedded cluster.")
     ] = _FROM_SETTINGS,
@@ -50,6 +59,9 @@ def serve(
             "port": port,
             "catalog_url": catalog_url,
             "scheduler_address": scheduler,
+            "tls_ca": tls_ca,
+            "tls_cert": tls_cert,
+            "tls_key": tls_key,
             "n_workers": n_workers,
             "worker_memory_limit_bytes": worker_memory_limit
             and _bytes(worker_memory_limit, "--worker-memory-limit"),

@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.outcome import stderr
+from service.cli.outcome import UsageError, reported, stderr
 from service.cli.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from workers.tls import TlsFiles
 
 
 def worker_command(
@@ -22,6 +25,7 @@ def worker_command(
     host: str | None,
     name: str | None,
     scratch_dir: Path | None,
+    tls: TlsFiles | None = None,
 ) -> list[str]:
     """The `dask worker` that runs `n_workers` single-thread processes, each under a nanny."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nanny"]
@@ -33,12 +37,37 @@ def worker_command(
         command += ["--name", name]
     if scratch_dir is not None:
         command += ["--local-directory", str(scratch_dir)]
+    if tls is not None:
+        command += tls.options()
     return command
+
+
+def tls_files(
+    scheduler: str, ca: Path | None, cert: Path | None, key: Path | None
+) -> TlsFiles | None:
+    """The three files, or None for a scheduler without TLS. Raises UsageError.
+
+    Dask would start, be refused and start again for ever; this says once what is missing.
+    """
+    from workers.tls import TlsFiles
+
+    if not scheduler.startswith("tls:"):
+        return None
+    if ca is None or cert is None or key is None:
+        raise UsageError(
+            f"{scheduler} lets in only who shows a certificate.",
+            advice="give --tls-ca, --tls-cert and --tls-key; gramian certs makes the files",
+        )
+    for file in (ca, cert, key):
+        if not file.is_file():
+            raise UsageError(f"There is no file {file}.", advice="gramian certs makes them")
+    return TlsFiles(ca, cert, key)
 
 
 def worker(
     scheduler: Annotated[
-        str, typer.Argument(help="Address of the Dask scheduler, such as tcp://host:8786.")
+        str,
+        typer.Argument(help="Address of the Dask scheduler: tcp://host:8786 or tls://host:8786."),
     ],
     n_workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes to run, one thread each.")
@@ -53,6 +82,15 @@ def worker(
     scratch_dir: Annotated[
         Path | None, typer.Option(help="Where Dask puts its temporary files.")
     ] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(envvar="GRAMIAN_TLS_CA", help="CA certificate (PEM), for tls://.")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(envvar="GRAMIAN_TLS_CERT", help="Certificate of workers (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="GRAMIAN_TLS_KEY", help="Key of that certificate (PEM).")
+    ] = None,
     compilation_cache_dir: Annotated[
         Path | None, typer.Option(help="Where compiled kernels are kept between starts.")
     ] = None,
@@ -64,6 +102,8 @@ def worker(
     from workers.cluster import worker_environment
 
     console = stderr()
+    with reported():
+        tls = tls_files(scheduler, tls_ca, tls_cert, tls_key)
     supervisor = Supervisor(
         worker_command(
             scheduler,
@@ -72,6 +112,7 @@ def worker(
             host=host,
             name=name,
             scratch_dir=scratch_dir,
+            tls=tls,
         ),
         # The variables must be there before a worker process imports JAX.
         os.environ | worker_environment(compilation_cache_dir),

@@ -43,6 +43,7 @@ class Compute:
                 settings.compilation_cache_dir or settings.data_dir / "xla-cache"
             ).resolve(),
             connect_timeout_seconds=settings.cluster_start_seconds,
+            tls=settings.tls_files,
             log_format=settings.log_format,
         )
         self._cluster: LocalCluster | None = None

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class ClusterProcesses:
 
     `workers_connect_to`: the address that workers are given, when it is not the scheduler's own.
     `scheduler_settings`: Dask's settings of the scheduler, such as
-    {"distributed.scheduler.worker-ttl": "2s"}.
+    {"distributed.scheduler.worker-ttl": "2s"}. `scheme`, `scheduler_options`: for TLS.
     """
 
     def __init__(
@@ -30,9 +30,12 @@ class ClusterProcesses:
         *,
         workers_connect_to: str | None = None,
         scheduler_settings: Mapping[str, str] | None = None,
+        scheme: str = "tcp",
+        scheduler_options: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.address = f"{scheme}://127.0.0.1:{self.port}"
+        self._scheduler_options = ("--protocol", scheme, *scheduler_options)
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self._folder = folder
@@ -51,7 +54,8 @@ class ClusterProcesses:
 
     def start_scheduler(self) -> None:
         self.scheduler = self._run(
-            *("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+            *("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"),
+            *self._scheduler_options,
         )
 
     def start_worker(self, *, memory_limit: str = "auto") -> subprocess.Popen[bytes]:
