@@ -7,6 +7,7 @@ tests) touches no disk, no network and no cluster.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -57,6 +58,7 @@ from service.schemas.jobs import EstimateOut, JobOut, JobResult
 from service.schemas.matrices import MatrixOut, SliceOut
 from service.schemas.pictures import ClusterOut, PreviewOut, StatisticsOut, TilesOut
 from service.settings import ServiceSettings
+from service.tracing import TraceRequests, open_tracing
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
 
@@ -120,6 +122,7 @@ def _middleware(settings: ServiceSettings, metrics: Metrics) -> list[Middleware]
     keys, origins = settings.api_key_sha256, settings.cors_origins
     chain = [
         Middleware(RequestId),
+        Middleware(TraceRequests),
         Middleware(CountRequests, metrics=metrics),
         Middleware(ServerTiming),
         Middleware(HeadLimit, limit_bytes=settings.max_request_head_bytes),
@@ -199,10 +202,17 @@ def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: Exi
     catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
     leases = LeaseKeeper(catalog, new_holder(catalog), settings.job_lease_seconds)
     stack.callback(leases.close)
+    tracing = open_tracing(os.environ)
+    stack.callback(tracing.close)
     compute = Compute(settings)
     stack.callback(compute.close)
     context = JobContext(
-        settings=settings, catalog=catalog, blobs=blobs, compute=compute, metrics=metrics
+        settings=settings,
+        catalog=catalog,
+        blobs=blobs,
+        compute=compute,
+        metrics=metrics,
+        tracing=tracing,
     )
     runner = Runner(context, bus, KINDS, leases)
     stack.callback(runner.close)

@@ -156,6 +156,8 @@ class ServiceSettings(BaseSettings):
     # From here on the progress of a job is announced at half the pace, then a quarter, ...: a job
     # of days must not fill the catalog with events.
     max_events_per_job: int = Field(default=2000, ge=10)
+    # With traces (OTEL_EXPORTER_OTLP_ENDPOINT): tiles of one job that get a span of their own.
+    max_tile_spans_per_job: int = Field(default=1000, ge=0)
     # Idle streams get a comment this often: proxies close silent connections after 30-60 s.
     heartbeat_seconds: float = Field(default=15.0, gt=0)
     # What `Retry-After` says while a job runs.

@@ -9,6 +9,7 @@ from service.jobs.compute import Compute
 from service.jobs.shares import Shares
 from service.metrics import Metrics
 from service.settings import ServiceSettings
+from service.tracing import Tracing
 from storage.blobs import BlobStore
 from storage.catalog import Catalog, LeaseRecord
 
@@ -23,6 +24,7 @@ class JobContext:
     compute: Compute
     metrics: Metrics = field(default_factory=Metrics)
     shares: Shares = field(default_factory=Shares)
+    tracing: Tracing = field(default_factory=Tracing)
 
     @property
     def names(self) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from service.errors import json_safe
@@ -37,10 +38,17 @@ class Reporter:
         self._events = 0
         self._last = float("-inf")
         self._pending: dict[str, Any] | None = None
+        self._phase: str | None = None
+        # Hears of each new phase, also of those that no event tells.
+        self.on_phase: Callable[[str], None] = lambda phase: None
 
     def report(self, progress: dict[str, Any], *, force: bool = False) -> None:
         """Note the newest progress; it is stored now if its turn has come or `force`."""
         self._pending = json_safe(progress)
+        phase = progress.get("phase")
+        if phase and phase != self._phase:
+            self._phase = phase
+            self.on_phase(phase)
         if force or time.monotonic() - self._last >= self._pause_seconds():
             self.flush()
 

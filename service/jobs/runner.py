@@ -12,7 +12,6 @@ its thread writes to the catalog is fenced with it. A service that finds its lea
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import threading
@@ -24,12 +23,11 @@ from typing import Any
 
 from service.errors import json_safe
 from service.events import EventBus
+from service.jobs.building import begin_matrix, sweep
 from service.jobs.context import JobContext
 from service.jobs.leases import LeaseKeeper
 from service.jobs.plans import JobKind
 from service.jobs.progress import Reporter
-from service.jobs.tile_runs import stored_manifest
-from storage import matrices
 from storage.catalog import (
     CatalogUnavailableError,
     JobEvent,
@@ -42,7 +40,6 @@ from storage.catalog import (
     wanted_event,
 )
 from storage.errors import ConflictError, DiskFullError, GramianError
-from storage.format import MatrixManifest
 from workers.errors import ClusterUnavailableError
 from workers.logs import about_job
 from workers.stops import forget_runs, stop_earlier_run
@@ -233,7 +230,9 @@ class Runner:
         active = self._active[job.id]
         with about_job(job.id):
             try:
-                if self._work_on(job, active):
+                with active.context.tracing.span(*_span(job)):
+                    finished = self._work_on(job, active)
+                if finished:
                     forget_runs(active.context.blobs, job.id)
             except LeaseLostError:
                 logger.warning("Another service has taken the job over; this one leaves it.")
@@ -267,8 +266,9 @@ class Runner:
         try:
             kind = self._kind_of(job)
             stop_earlier_run(context.blobs, job.id, job.attempts)
-            manifest = self._begin_matrix(job, kind, context)
-            with context.shares.running(job.owner):
+            manifest = begin_matrix(context, job, kind)
+            with context.shares.running(job.owner), context.tracing.phases() as on_phase:
+                reporter.on_phase = on_phase
                 summary = kind.run(context, job, manifest, reporter, active.stop.is_set)
             if summary is not None:
                 result = {"matrix": job.matrix_id, "summary": summary}
@@ -305,39 +305,6 @@ class Runner:
                 f"This version of the service has no task type {job.task['type']!r}.",
                 advice="GET /openapi.json lists the task types; submit the request anew.",
             ) from None
-
-    def _begin_matrix(
-        self, job: JobRecord, kind: JobKind, context: JobContext
-    ) -> MatrixManifest | None:
-        """The manifest of the job's matrix, created in store and catalog if it is not there."""
-        if job.matrix_id is None:
-            return None
-        with context.names:
-            manifest = stored_manifest(context, job.matrix_id)
-            if manifest is None:
-                manifest = kind.plan(context, job.task).manifest
-            if manifest is None or manifest.id != job.matrix_id:
-                raise ConflictError(
-                    f"Job {job.id} was planned for matrix {job.matrix_id}, but would now build"
-                    f" {manifest and manifest.id}.",
-                    advice="A setting that determines values, such as compute_block_rows, has"
-                    " changed since; submit the request again.",
-                )
-            # Plain JSON: the catalog compares it with what it read back.
-            document = json.loads(json.dumps(manifest.to_json()))
-            context.catalog.add_matrix(manifest.id, manifest.kind, document)
-            matrices.create(context.blobs, manifest)
-            return manifest
-
-    def _sweep(self, job: JobRecord) -> None:
-        """Remove what killed workers left half written of the matrix: nobody goes on with it."""
-        if job.matrix_id is None:
-            return
-        try:
-            self._context.blobs.sweep_temporary(0, f"{matrices.FOLDER}/{job.matrix_id}")
-        except OSError as error:
-            # A disk that is read-only by now: what is left is taken at the next start.
-            logger.warning("Temporary files of %s stay: %s", job.matrix_id, error)
 
     def _fail(
         self,
@@ -380,13 +347,14 @@ class Runner:
         }[event]
         # Not if the job is in other hands: what is half written may be theirs.
         active.context.catalog.confirm_lease()
-        self._sweep(job)
+        sweep(active.context, job)
         active.context.catalog.apply(
             job.id, event, result=result, error=error, announce=_ended(state, error)
         )
         self._tell(job, state)
 
     def _tell(self, job: JobRecord, state: JobState) -> None:
+        self._context.tracing.note({"gramian.state": str(state)})
         self._context.metrics.jobs_ended.labels(str(job.task.get("type")), str(state)).inc()
         with about_job(job.id):
             logger.info("The job is %s.", state)
@@ -396,3 +364,8 @@ class Runner:
 def _ended(state: JobState, error: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
     """The last event of a job."""
     return "state", {"state": str(state), **({"error": error} if error else {})}
+
+
+def _span(job: JobRecord) -> tuple[str, dict[str, str | int]]:
+    kind = str(job.task.get("type"))
+    return f"job {kind}", {"gramian.job": job.id, "gramian.attempt": job.attempts}

@@ -130,11 +130,13 @@ def run_tiles(
     progress = TileProgress(context.catalog, reporter, manifest, stored_grid(context, manifest))
     reporter.report(progress.snapshot(), force=True)
     client = context.compute.client()
+    tile_spans = context.tracing.tiles(context.settings.max_tile_spans_per_job)
 
     def on_results(results: list[TileResult]) -> None:
         context.shares.charge(job.owner, sum(result.seconds for result in results))
         context.metrics.count_tiles(results)
         progress.on_results(results)
+        tile_spans(results)
 
     def interrupted() -> bool:
         return should_stop() or client.status == "closed"
