@@ -18,7 +18,7 @@ from support.cluster import ClusterProcesses
 from support.postgres import postgres_server
 from support.server import ServiceProcess
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 KERNEL = {"preset": "fc", "depth": 3}
 LEASE_SECONDS = 2.0
@@ -105,7 +105,6 @@ def check_undisturbed(client: Client, job: str, seed: int) -> None:
     assert client.result(quiet.id)["summary"]["digest"] == digest
 
 
-@pytest.mark.slow
 def test_when_the_service_that_runs_a_job_is_killed_the_other_one_goes_on(
     replicas: Replicas,
 ) -> None:
@@ -158,7 +157,6 @@ def test_a_job_is_cancelled_through_the_service_that_does_not_run_it(replicas: R
         assert client.job(job).state == "cancelled"
 
 
-@pytest.mark.slow
 def test_limits_of_an_owner_count_over_both(replicas: Replicas) -> None:
     jobs = []
     for number, service in enumerate(replicas.services):

@@ -59,6 +59,7 @@ def test_a_request_is_a_span_in_the_trace_of_its_sender(
     assert len(named(exporter, "HTTP GET")) == 1, "paths are never names"
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_job_is_a_span_around_its_phases_and_tiles(
     tmp_path: Path, exporter: InMemorySpanExporter

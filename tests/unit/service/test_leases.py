@@ -87,7 +87,7 @@ Start = Callable[..., Service]
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[JobContext]:
-    settings = ServiceSettings(data_dir=tmp_path, reconcile_seconds=0.02, shutdown_seconds=10.0)
+    settings = ServiceSettings(data_dir=tmp_path, reconcile_seconds=0.1, shutdown_seconds=10.0)
     with open_catalog(settings.resolved_catalog_url) as catalog:
         yield JobContext(
             settings, catalog, open_blobs(settings.store_dir), cast("Compute", PresentCompute())
@@ -134,6 +134,11 @@ def until(catalog: Catalog, job: str, state: JobState) -> JobRecord:
             return found
         deadline.wait(0.01)
     raise AssertionError(f"{found.state}, not {state}")
+
+
+def until_stopped(should_stop: Callable[[], bool]) -> None:
+    while not should_stop():
+        threading.Event().wait(0.005)
 
 
 def states(catalog: Catalog, job: str) -> list[str]:
@@ -209,10 +214,6 @@ def test_a_service_that_hears_of_its_loss_stops_and_ends_nothing(
 ) -> None:
     catalog = context.catalog
 
-    def until_stopped(should_stop: Callable[[], bool]) -> None:
-        while not should_stop():
-            threading.Event().wait(0.005)
-
     a = start("a", until_stopped, seconds=0.2)
     job = submit(catalog)
     assert a.kind.began.wait(WAIT_SECONDS)
@@ -230,10 +231,6 @@ def test_a_cancellation_reaches_the_service_that_runs_the_job(
 ) -> None:
     catalog = context.catalog
 
-    def until_stopped(should_stop: Callable[[], bool]) -> None:
-        while not should_stop():
-            threading.Event().wait(0.005)
-
     a = start("a", until_stopped)
     job = submit(catalog)
     assert a.kind.began.wait(WAIT_SECONDS)
@@ -245,10 +242,6 @@ def test_a_cancellation_reaches_the_service_that_runs_the_job(
 def test_a_service_that_stops_hands_its_jobs_over_at_once(
     context: JobContext, start: Start
 ) -> None:
-    def until_stopped(should_stop: Callable[[], bool]) -> None:
-        while not should_stop():
-            threading.Event().wait(0.005)
-
     a = start("a", until_stopped, seconds=3600.0)
     job = submit(context.catalog)
     assert a.kind.began.wait(WAIT_SECONDS)
