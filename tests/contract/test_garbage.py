@@ -13,11 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.app import build
-from service.client import Client
+from service.client import ApiError, Client
 from storage import datasets, matrices, previews
+from storage.keys import new_job_id
 from support.matrices import sealed_gram
 from support.server import LiveServer, live_server, offline_settings
 from support.service_state import put_sealed_gram, register
+from workers.stops import run_name, stop_key
 
 KERNEL = {"preset": "fc", "depth": 1}
 
@@ -118,6 +120,32 @@ def test_what_is_needed_by_now_is_kept(server: LiveServer, client: Client) -> No
     assert collect(server.services.context, needed) == ([], needed)
     assert client.dataset(data).id in datasets.list_datasets(server.services.blobs)
     assert client.slice(matrix).shape == (24, 24)
+
+
+def test_stop_flags_of_ended_jobs_go(server: LiveServer, client: Client) -> None:
+    ended, waiting = new_job_id(), client.verify(put_sealed_gram(server, (8, 8))[0].id).id
+    for job in (ended, waiting):
+        server.services.blobs.put(stop_key(run_name(job, 1)), b"stop")
+    assert client.garbage()["items"] == []
+    age(server, "stops", 3)
+    gone = client.garbage(delete=True)["items"]
+    assert [(item["kind"], item["name"]) for item in gone] == [("flag", ended)]
+    assert list(server.services.blobs.list("stops")) == [stop_key(run_name(waiting, 1))]
+
+
+def test_only_one_at_a_time_deletes(server: LiveServer, client: Client) -> None:
+    orphan = sealed_gram(server.services.blobs, (8, 8))[0].id
+    age(server, "matrices", 3)
+    # As another service that shares the catalog would.
+    lease = server.services.catalog.acquire_lease("housekeeping", "another service", 60.0)
+    assert lease is not None
+    with pytest.raises(ApiError, match="Somebody else") as busy:
+        client.garbage(delete=True)
+    assert busy.value.status == 409
+    assert [item["name"] for item in client.garbage()["items"]] == [orphan]
+    server.services.catalog.release_lease(lease)
+    assert [item["name"] for item in client.garbage(delete=True)["items"]] == [orphan]
+    assert server.services.catalog.live_leases() == {}
 
 
 def test_a_body_is_needed(server: LiveServer) -> None:
