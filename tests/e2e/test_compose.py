@@ -149,7 +149,8 @@ def test_the_image_holds_what_the_commands_start():
     assert all((BIN / program).is_file() for program in programs)
 
     install = next(rest for word, rest in instructions if word == "RUN" and " install " in rest)
-    extras = re.findall(r"\.\[(.+?)\]", install)[0].split(",")
+    assert install.endswith('".[${EXTRAS}]"')
+    extras = by_name["ARG"].partition("=")[2].split(",")
     assert "postgres" in extras
     assert set(extras) <= set(project["project"]["optional-dependencies"])
     for word, rest in instructions:
