@@ -92,7 +92,8 @@ bench: $(VENV)/.everything $(PEER)/.made
 lock: $(VENV)/.made
 	@$(BIN)/python -m pip -qq --disable-pip-version-check install uv
 	@$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml \
-	  --extra http --extra postgres --extra demo --extra paper --extra tls --extra otel --group test --group lint \
+	  --extra http --extra postgres --extra s3 --extra demo --extra paper --extra tls --extra otel \
+	  --group test --group lint \
 	  --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:

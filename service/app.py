@@ -197,7 +197,9 @@ def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: Exi
     stack.enter_context(data_dir_lock(settings.data_dir, shared_as=shared_as))
     # Alone, nobody else uploads.
     sweep(settings.scratch_dir, untouched_seconds=_STALE_UPLOAD_SECONDS if shared_as else 0.0)
-    blobs = open_blobs(settings.store_dir)
+    blobs = open_blobs(settings.resolved_store)
+    if settings.store_url:
+        blobs.check()  # a bucket that is not there is found out now, not by the first job
     blobs.sweep_temporary(_STALE_TEMPORARY_SECONDS)
     catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
     leases = LeaseKeeper(catalog, new_holder(catalog), settings.job_lease_seconds)

@@ -146,6 +146,8 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "cluster-unavailable": 503,
     "catalog-unavailable": 503,
     "preview-missing": 503,
+    "store-unavailable": 503,
+    "store-refused": 503,
     "insufficient-storage": 507,
     "disk-full": 507,
 }
@@ -167,6 +169,7 @@ _RETRY_SECONDS: Mapping[str, int] = {
     "too-many-jobs": 10,
     "cluster-unavailable": 5,
     "catalog-unavailable": 5,
+    "store-unavailable": 5,
     "not-ready": 2,
     "preview-missing": 1,
 }

@@ -16,6 +16,7 @@ from typing import Any
 from service.jobs.context import JobContext
 from storage import datasets, matrices
 from storage.catalog import DatasetRecord, LeaseLostError, MatrixRecord
+from storage.documents import GROUP_DOCUMENT
 from storage.errors import ConflictError, NotFoundError
 from workers.stops import STOPS_FOLDER, forget_runs
 
@@ -153,12 +154,19 @@ def _expired_datasets(
 
 def _delete_matrix(context: JobContext, item: Item) -> None:
     _forget(item, context.catalog.get_matrix, context.catalog.delete_matrix)
-    context.blobs.delete_prefix(f"{matrices.FOLDER}/{item.name}")
+    _delete_folder(context, matrices.FOLDER, item.name, first=GROUP_DOCUMENT)
 
 
 def _delete_dataset(context: JobContext, item: Item) -> None:
     _forget(item, context.catalog.get_dataset, context.catalog.delete_dataset)
-    context.blobs.delete_prefix(f"{datasets.FOLDER}/{item.name}")
+    _delete_folder(context, datasets.FOLDER, item.name, first=datasets.DOCUMENT)
+
+
+def _delete_folder(context: JobContext, folder: str, name: str, *, first: str) -> None:
+    """Not through `matrices` and `datasets`: a folder without a record may have any name. What
+    publishes a thing goes first, as there, so that nobody reads the rest of it half-deleted."""
+    context.blobs.delete(f"{folder}/{name}/{first}")
+    context.blobs.delete_prefix(f"{folder}/{name}")
 
 
 def _forget(item: Item, look: Callable[[str], Any], delete: Callable[[str], None]) -> None:
@@ -197,18 +205,8 @@ def _is_known(look: Callable[[str], Any], name: str) -> bool:
 
 
 def _is_older(context: JobContext, folder: str, retention: Retention) -> bool:
-    """Whether nothing in `folder` was written for `leftover_days`. On stores that cannot tell
-    (no local files) nothing is old."""
-    newest = 0.0
-    for key in context.blobs.list(folder):
-        path = context.blobs.path(key)
-        if path is None:
-            return False
-        try:
-            newest = max(newest, path.stat().st_mtime)
-        except FileNotFoundError:
-            return False  # somebody is at work there
-    return newest < time.time() - retention.leftover_days * 86_400
+    """Whether nothing in `folder` was written for `leftover_days`."""
+    return context.blobs.newest(folder) < time.time() - retention.leftover_days * 86_400
 
 
 def _size(context: JobContext, folder: str) -> int:

@@ -127,6 +127,8 @@ class StoredObjectResponse(Response):
             piece = await run_in_threadpool(
                 self._blobs.get, self._stored.key, start=start, stop=stop
             )
+            if len(piece) != stop - start:
+                raise MissingChunkError(f"{self._stored.key} is shorter than its recorded size.")
             if not started:  # after the first read, so that a lost blob is an error status
                 await self._start_part(send, part)
                 started = True

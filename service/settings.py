@@ -7,6 +7,7 @@ whoever needs other settings builds another one; nothing reads settings at impor
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from storage.errors import InvalidKeyError
+from storage.s3_location import parse_s3_url
 from workers.logs import LogFormat
 from workers.plan import is_tile_edge
 from workers.tls import TlsFiles
@@ -33,6 +36,11 @@ class ServiceSettings(BaseSettings):
     data_dir: Path = Path("gramian-data")
     # Empty: SQLite inside data_dir. A PostgreSQL URL makes the catalog shared and remote.
     catalog_url: str = ""
+    # Empty: a folder inside data_dir. s3://bucket/prefix keeps data sets, matrices and what solves
+    # need to go on in an object store, so that service and workers share no file system. Keys come
+    # from the environment of each process (AWS_ACCESS_KEY_ID, ...), never from here; see
+    # storage/s3_location.py. A file:// URL or a path is another folder.
+    store_url: str = ""
     # Compiled XLA programs of the embedded workers, kept between runs: a kernel costs seconds to
     # compile and milliseconds to load. None: a folder inside data_dir.
     compilation_cache_dir: Path | None = None
@@ -181,6 +189,17 @@ class ServiceSettings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("store_url")
+    @classmethod
+    def _names_a_store(cls, value: str) -> str:
+        if value.startswith("s3://"):
+            try:
+                # With what the environment adds: workers must find it with nothing but their keys.
+                return parse_s3_url(value, os.environ).url
+            except InvalidKeyError as error:
+                raise ValueError(str(error)) from error
+        return value
+
     @field_validator("compute_block_rows")
     @classmethod
     def _whole_lanes(cls, value: int) -> int:
@@ -232,8 +251,13 @@ class ServiceSettings(BaseSettings):
         return f"{url.hostname or ''}:{url.port or ''}{url.path}"
 
     @property
+    def resolved_store(self) -> str | Path:
+        """What `storage.blobs.open_blobs` opens: the store of data sets and matrices."""
+        return self.store_url or self.store_dir
+
+    @property
     def store_dir(self) -> Path:
-        """Root of the blob store: data sets and matrices."""
+        """Root of the store when there is no `store_url`."""
         return self.data_dir / "store"
 
     @property

@@ -13,7 +13,8 @@ __all__ = ["open_matrix"]
 def open_matrix(root_url: str, matrix_id: str) -> zarr.Group:
     """A sealed matrix as a read-only zarr group; symmetric arrays appear whole.
 
-    root_url: the service's data directory or its `file://` URL. A missing or damaged chunk raises
+    root_url: the service's store: the folder `store` in its data directory, as a path or `file://`
+    URL, or the `s3://` URL that the service was given. A missing or damaged chunk raises
     MissingChunkError or CorruptChunkError when it is read; fill values are never made up. Raises
     NotFoundError, NotReadyError.
     """

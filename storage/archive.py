@@ -224,6 +224,10 @@ class ArchiveBlobs:
         buffer[: len(part)] = part
         return len(data)
 
+    def tail(self, key: str, count: int) -> tuple[int, bytes]:
+        data = self.get(key)
+        return len(data), data[max(0, len(data) - count) :]
+
     def size(self, key: str) -> int | None:
         return self.keys[key][1] if key in self.keys else None
 
@@ -236,6 +240,9 @@ class ArchiveBlobs:
     def folders(self, prefix: str) -> Iterator[str]:
         rest = (key[len(prefix) + 1 :].split("/") for key in self.list(prefix))
         return iter({parts[0] for parts in rest if len(parts) > 1})
+
+    def newest(self, prefix: str) -> float:
+        return os.fstat(self._file.fileno()).st_mtime if any(self.list(prefix)) else 0.0
 
     def path(self, key: str) -> Path | None:
         return None
@@ -257,6 +264,9 @@ class ArchiveBlobs:
 
     def sweep_temporary(self, older_than_seconds: float, prefix: str | None = None) -> int:
         return 0
+
+    def check(self) -> NoReturn:
+        self._read_only()
 
     def _read_only(self) -> NoReturn:
         raise ConflictError("An archive does not change.", advice="Unpack it into a store.")

@@ -1,8 +1,8 @@
 """Where bytes live: a flat map from keys to immutable blobs.
 
-Everything above this file names bytes by key only, so a second kind of store (S3) is one more
-class with these methods. What callers may rely on: `put` is atomic (a reader, or a process that
-starts after a crash, sees the old blob, the new blob, or none: never part of one), and
+Everything above this file names bytes by key only. Stores are folders (`LocalBlobs`, here) and
+S3-compatible buckets (`object_blobs.py`). What callers may rely on: `put` is atomic (a reader, or a
+process that starts after a crash, sees the old blob, the new blob, or none: never part of one), and
 `put_if_absent` lets exactly one of several racing writers win.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
-from storage.errors import InvalidKeyError, NotFoundError
+from storage.errors import InvalidKeyError, NotFoundError, StoreUnavailableError
 
 # Temporary names start with a dot and keys never do, so no key can name a temporary.
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -34,7 +34,8 @@ class BlobStore(Protocol):
     """Keys are relative POSIX paths whose parts match `[A-Za-z0-9_-][A-Za-z0-9._-]*`.
 
     Every method raises InvalidKeyError for any other spelling. Instances are cheap to make and
-    picklable: workers receive them in task arguments.
+    picklable: workers receive their `url` in task arguments. Remote stores raise
+    StoreUnavailableError, which no docstring here repeats.
     """
 
     @property
@@ -48,6 +49,13 @@ class BlobStore(Protocol):
 
     def get_into(self, key: str, buffer: memoryview) -> int:
         """Read a blob into `buffer` (bytes); the size of the blob, which may be larger.
+
+        Raises NotFoundError.
+        """
+        ...
+
+    def tail(self, key: str, count: int) -> tuple[int, bytes]:
+        """Size of a blob and its last `count` bytes (all of it if it has fewer), in one request.
 
         Raises NotFoundError.
         """
@@ -85,6 +93,11 @@ class BlobStore(Protocol):
         """Names of the folders directly under the folder `prefix`."""
         ...
 
+    def newest(self, prefix: str) -> float:
+        """When the youngest blob under the folder `prefix` was written, in seconds since 1970; 0 if
+        there is none. By the clock of the store."""
+        ...
+
     def path(self, key: str) -> Path | None:
         """The local file that holds (or would hold) this blob; None for remote stores."""
         ...
@@ -96,6 +109,11 @@ class BlobStore(Protocol):
     def sweep_temporary(self, older_than_seconds: float, prefix: str | None = None) -> int:
         """Remove what interrupted writers left behind, in the whole store or under the folder
         `prefix`; the number of things removed. A write that it overtakes is made again."""
+        ...
+
+    def check(self) -> None:
+        """Write, read and delete a probe, within seconds. Raises StoreUnavailableError, saying why,
+        unless the store does now what is asked of it here."""
         ...
 
 
@@ -137,6 +155,15 @@ class LocalBlobs:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFoundError(f"There is no stored object {key!r}.") from None
 
+    def tail(self, key: str, count: int) -> tuple[int, bytes]:
+        try:
+            with self.path(key).open("rb", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - count))
+                return size, file.read(count)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(f"There is no stored object {key!r}.") from None
+
     def size(self, key: str) -> int | None:
         path = self.path(key)
         try:
@@ -168,7 +195,7 @@ class LocalBlobs:
         return (key for key, _ in self.scan(prefix))
 
     def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
-        yield from _scan(str(self.path(prefix)), prefix)
+        return ((key, stat.st_size) for key, stat in _scan(str(self.path(prefix)), prefix))
 
     def folders(self, prefix: str) -> Iterator[str]:
         try:
@@ -179,6 +206,10 @@ class LocalBlobs:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                     yield entry.name
+
+    def newest(self, prefix: str) -> float:
+        found = _scan(str(self.path(prefix)), prefix)
+        return max((stat.st_mtime for _, stat in found), default=0.0)
 
     def path(self, key: str) -> Path:
         return self.root.joinpath(*split_key(key))
@@ -210,6 +241,17 @@ class LocalBlobs:
                             path.unlink()
                             removed += 1
         return removed
+
+    def check(self) -> None:
+        key = f"probes/{secrets.token_hex(8)}"
+        try:
+            self.put(key, b"probe")
+            self.delete(key)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"The store cannot be written: {error.strerror}.",
+                advice="Free space there, and look at its permissions.",
+            ) from error
 
     def _publish(self, key: str, data: bytes | memoryview, *, replace: bool) -> bool:
         target = self.path(key)
@@ -263,16 +305,24 @@ class LocalBlobs:
 
 
 def open_blobs(url_or_path: str | Path, *, fsync: bool = False) -> BlobStore:
-    """The store at a local path or `file://` URL. Raises InvalidKeyError for other schemes."""
+    """The store at a local path, a `file://` URL or an `s3://` URL (s3_location.py).
+
+    Nothing is looked at yet. Raises InvalidKeyError for what names no store, and MissingExtraError
+    for `s3://` without the extra `s3`.
+    """
     if isinstance(url_or_path, Path):
         return LocalBlobs(url_or_path, fsync=fsync)
     if "://" not in url_or_path:
         return LocalBlobs(Path(url_or_path), fsync=fsync)
     parts = urlsplit(url_or_path)
+    if parts.scheme == "s3":
+        from storage.object_blobs import open_object_blobs  # needs the extra `s3`
+
+        return open_object_blobs(url_or_path)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query:
         raise InvalidKeyError(
             f"Stores at {parts.scheme}://{parts.netloc} are not supported.",
-            advice="Use a local path or a file:///absolute/path URL.",
+            advice="Use a local path, file:///absolute/path or s3://bucket/prefix.",
         )
     return LocalBlobs(Path(unquote(parts.path)), fsync=fsync)
 
@@ -292,7 +342,7 @@ def _temporary_name() -> str:
     return _TEMPORARY_PREFIX + secrets.token_hex(8)
 
 
-def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+def _scan(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
     try:
         entries = os.scandir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -306,7 +356,7 @@ def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
                 yield from _scan(entry.path, key)
             else:
                 with contextlib.suppress(FileNotFoundError):
-                    yield key, entry.stat().st_size
+                    yield key, entry.stat()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -99,3 +99,23 @@ class UnsupportedFormatError(GramianError):
     """The stored object was written by a format version this library does not read."""
 
     kind = "unsupported-format"
+
+
+class StoreUnavailableError(GramianError):
+    """The store of data sets and matrices does not answer, or not as it should. It may come back:
+    jobs wait for it."""
+
+    kind = "store-unavailable"
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """The store answers, but not to us: no such bucket, no permission, or it lacks something that
+    Gramian needs. Somebody has to act."""
+
+    kind = "store-refused"
+
+
+class MissingExtraError(GramianError):
+    """An optional dependency that this work needs is not installed."""
+
+    kind = "missing-extra"

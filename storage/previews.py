@@ -20,7 +20,7 @@ from storage import matrices
 from storage.blobs import BlobStore
 from storage.chunks import decode_values, encode_values, encoded_bytes
 from storage.digest import has_square_chunks
-from storage.errors import CorruptChunkError, NotFoundError
+from storage.errors import CorruptChunkError, NotFoundError, StoreUnavailableError
 from storage.format import ArrayLayout, MatrixManifest
 from storage.keys import chunk_key
 
@@ -151,13 +151,13 @@ def keep(
     """`write` for a preview that was encoded before."""
     try:
         blobs.put(key(manifest, name, coords), data)
-    except OSError as error:
+    except (OSError, StoreUnavailableError) as error:
         logger.warning(
             "The preview of tile %s of %s of %s could not be written (%s); the tile is stored.",
             coords,
             name,
             manifest.id,
-            error.strerror,
+            error.strerror if isinstance(error, OSError) else error.message,
         )
         return False
     return True

@@ -34,7 +34,7 @@ class StoredObject:
 
     `data`, when it was built (metadata, mirrored chunks) and a body was asked for; else the blob
     `key` of the store, which is the file `path` on local stores. Mirrored chunks have neither
-    without a body.
+    without a body: they are not `complete`.
     """
 
     key: str  # of the blob that holds (or, for mirrors, determines) the bytes
@@ -44,6 +44,7 @@ class StoredObject:
     etag: str  # strong, with its quotes (RFC 9110, section 8.8.3)
     media_type: str
     immutable: bool  # may be cached for ever
+    complete: bool = True
 
 
 def resolve(
@@ -99,14 +100,11 @@ def _chunk(
 ) -> StoredObject:
     blob, mirrored = matrices.stored_chunk(manifest, layout, coordinates)
     size = encoded_bytes(layout.chunk_shape, layout.dtype)
-    stored_size = blobs.size(blob)
-    if stored_size is None:
-        raise matrices.missing_chunk(blob)
-    check_size(stored_size, size, blob)
     try:
-        checksum = blobs.get(blob, start=size - CHECKSUM_BYTES, stop=size)
+        stored_size, checksum = blobs.tail(blob, CHECKSUM_BYTES)
     except NotFoundError:
         raise matrices.missing_chunk(blob) from None
+    check_size(stored_size, size, blob)
     # The last four bytes are the checksum of all others: as good a validator as a digest is here,
     # because the URL names the matrix and a sealed matrix does not change.
     etag = f'"{checksum.hex()}-{size:x}{"-t" if mirrored else ""}"'
@@ -118,6 +116,7 @@ def _chunk(
         etag=etag,
         media_type="application/octet-stream",
         immutable=True,
+        complete=body or not mirrored,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from distributed import Client
 
 from storage.blobs import BlobStore, open_blobs
+from support.s3 import S3Server, s3_server
 from workers.cluster import ClusterSettings, connect, start_local
 
 # Examples that start I/O or compile are slow the first time; whether a test hangs is judged by
@@ -31,6 +32,13 @@ def compilation_cache(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAMIAN_COMPILATION_CACHE_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server that speaks S3."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture

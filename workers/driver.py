@@ -22,7 +22,7 @@ from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
 from storage.blobs import open_blobs
-from storage.errors import GramianError
+from storage.errors import GramianError, StoreRefusedError, StoreUnavailableError
 from workers.cluster import worker_count
 from workers.errors import NonFiniteKernelError, TileFailedError, WorkerMemoryError
 from workers.futures import ResultLostError, fetch
@@ -93,7 +93,8 @@ def run_gram(
     whether it is tried again or not. `compute` is what runs in the workers; `priority` is asked
     for the Dask priority of each batch when it is sent (higher runs earlier).
 
-    Raises TileFailedError, NonFiniteKernelError or WorkerMemoryError; the finished tiles are kept.
+    Raises TileFailedError, NonFiniteKernelError, WorkerMemoryError or StoreUnavailableError; the
+    finished tiles are kept.
     """
     schedule = TileSchedule(
         task.plan,
@@ -225,6 +226,8 @@ class _Run:
                 raise _tile_error(failure)
 
     def _take_error(self, tiles: tuple[Tile, ...], error: Exception) -> None:
+        if isinstance(error, GramianError):
+            raise error  # the store cannot be opened there
         if not isinstance(error, KilledWorker):
             # compute_batch reports faults of tiles as data, so this is a fault around it: the
             # worker cannot import or unpickle what it was sent.
@@ -247,11 +250,11 @@ class _Run:
 
 
 def _try(change: Callable[[], None]) -> None:
-    """Change the stop flag if the disk lets us: on a full or read-only one batches end by
-    themselves, and why the run ended must not be hidden."""
+    """Change the stop flag if the store lets us: when it is full, read-only or away, batches end
+    by themselves, and why the run ended must not be hidden."""
     try:
         change()
-    except OSError as error:
+    except (OSError, StoreUnavailableError) as error:
         logger.warning("The stop flag of a run could not be changed: %s", error)
 
 
@@ -268,6 +271,9 @@ def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:
 
 
 def _tile_error(failure: TileFailure) -> GramianError:
+    if failure.kind in (StoreUnavailableError.kind, StoreRefusedError.kind):
+        # Nothing is wrong with the tile, and the job can go on when the store is back.
+        return StoreUnavailableError(failure.message, advice=failure.advice)
     details: dict[str, Any] = {"tile": list(failure.tile), "cause": failure.kind}
     return TileFailedError(
         f"Tile {failure.tile} failed: {failure.message}", advice=failure.advice, **details

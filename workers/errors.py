@@ -34,9 +34,3 @@ class ClusterUnavailableError(GramianError):
     """No Dask scheduler or no workers could be reached."""
 
     kind = "cluster-unavailable"
-
-
-class MissingExtraError(GramianError):
-    """An optional dependency that this work needs is not installed."""
-
-    kind = "missing-extra"

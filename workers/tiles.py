@@ -30,6 +30,7 @@ from storage.errors import (
     DiskFullError,
     GramianError,
     MissingChunkError,
+    StoreUnavailableError,
 )
 from storage.format import MatrixManifest
 from workers.errors import RepairMismatchError
@@ -44,6 +45,8 @@ from workers.worker_state import WorkerState, own_address, worker_state
 logger = logging.getLogger(__name__)
 
 STOP_POLL_SECONDS = 0.2
+# A request to a store elsewhere takes milliseconds, and may cost money.
+REMOTE_STOP_POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,13 +304,14 @@ def _check_same(
 
 
 def _stop_check(blobs: BlobStore, key: str) -> Callable[[], None]:
-    """A check that asks the store at most every STOP_POLL_SECONDS and raises when told to stop."""
-    last = -STOP_POLL_SECONDS
+    """A check that asks the store now and then, and raises when told to stop."""
+    pause = STOP_POLL_SECONDS if blobs.path(key) is not None else REMOTE_STOP_POLL_SECONDS
+    last = -pause
 
     def check() -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= STOP_POLL_SECONDS:
+        if now - last >= pause:
             last = now
             if blobs.size(key) is not None:
                 raise _StopSeenError
@@ -317,9 +321,10 @@ def _stop_check(blobs: BlobStore, key: str) -> Callable[[], None]:
 
 def _describe(tile: Tile, error: Exception) -> TileFailure:
     if isinstance(error, GramianError):
-        # Damaged data may be repaired meanwhile; a spec or an overflow does not get better.
-        damaged = isinstance(error, CorruptChunkError | MissingChunkError)
-        return TileFailure(tile, error.kind, error.message, error.advice, fatal=not damaged)
+        # Damaged data may be repaired meanwhile, and a store may come back; a spec or an overflow
+        # does not get better.
+        passing = isinstance(error, CorruptChunkError | MissingChunkError | StoreUnavailableError)
+        return TileFailure(tile, error.kind, error.message, error.advice, fatal=not passing)
     if isinstance(error, OSError) and (full := DiskFullError.of(error)):
         return TileFailure(tile, full.kind, full.message, full.advice, fatal=True)
     frames = traceback.extract_tb(error.__traceback__)

@@ -77,6 +77,7 @@ def examine(data_dir: Path | None, url: str | None) -> Iterator[Finding]:
     if data_dir is not None:
         yield _disk(data_dir)
         yield _checked("catalog", lambda: _catalog(data_dir))
+    yield from _store()
     if url is not None:
         yield from _service(url)
 
@@ -164,6 +165,27 @@ def _disk(data_dir: Path) -> Finding:
         f"{free / 2**30:.1f} GiB free at {data_dir.resolve()}",
         "delete what is no longer needed: gramian gc",
     )
+
+
+def _store() -> Iterator[Finding]:
+    """Of the store that the settings name; what is in the data folder is the disk's matter."""
+    from pydantic import ValidationError
+
+    from service.settings import ServiceSettings
+    from storage.blobs import open_blobs
+
+    try:
+        url = ServiceSettings().store_url
+    except ValidationError:
+        return  # `settings` has said so
+    if not url:
+        return
+
+    def reach() -> str:
+        open_blobs(url).check()
+        return f"{url} takes, gives back and deletes objects"
+
+    yield _checked("store", reach)
 
 
 def _catalog(data_dir: Path) -> str:

@@ -18,6 +18,13 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of data sets, matrices and the catalog.")
     ] = _FROM_SETTINGS,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where data sets and matrices are kept: s3://bucket/prefix, with"
+            " ?endpoint=https://host:port unless it is Amazon's; default: in the data folder."
+        ),
+    ] = _FROM_SETTINGS,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = _FROM_SETTINGS,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = _FROM_SETTINGS,
     catalog_url: Annotated[
@@ -55,6 +62,7 @@ def serve(
     with reported():
         given = {
             "data_dir": data_dir,
+            "store_url": store,
             "host": host,
             "port": port,
             "catalog_url": catalog_url,
@@ -110,10 +118,13 @@ def _run(given: dict[str, Any], log_level: str) -> None:
         ]
         fail("; ".join(faults), advice="gramian serve --help", code=ExitCode.USAGE)
     from service.server import serve as run_server
+    from storage.blobs import open_blobs
 
+    if settings.store_url:
+        open_blobs(settings.store_url).check()  # here, where its error is two lines
+    where = settings.store_url or settings.data_dir.resolve()
     stderr().print(
-        f"Gramian on http://{settings.host}:{settings.port}, data in {settings.data_dir.resolve()}",
-        markup=False,
+        f"Gramian on http://{settings.host}:{settings.port}, data in {where}", markup=False
     )
     if not run_server(settings, log_level=log_level):
         fail("the service could not start", advice="the lines above say why")

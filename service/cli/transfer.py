@@ -1,7 +1,7 @@
 """`gramian export | import`: a matrix with its provenance, as one file between two stores.
 
-They work on the data folder itself, beside a service that may be running: an imported matrix is
-believed to be what its provenance says, so importing is for whoever may write to that folder.
+They work on the catalog and the store themselves, beside a service that may be running: an imported
+matrix is believed to be what its provenance says, so importing is for whoever may write there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def export_matrix(
         with _opened(data_dir) as (settings, catalog):
             matrix_id = _matrix_id(catalog, name)
             with _bar(f"exporting {matrix_id[:12]}") as on_bytes:
-                manifest = pack(open_blobs(settings.store_dir), matrix_id, file, on_bytes=on_bytes)
+                manifest = pack(
+                    open_blobs(settings.resolved_store), matrix_id, file, on_bytes=on_bytes
+                )
             digest = catalog.get_matrix(matrix_id).digest
     if as_json:
         print_json({"matrix": manifest.id, "file": str(file), "digest": digest})
@@ -75,7 +77,7 @@ def import_matrix(
     from storage.matrices import sealed_digest
 
     with reported(), _opened(data_dir) as (settings, catalog):
-        blobs = open_blobs(settings.store_dir, fsync=True)
+        blobs = open_blobs(settings.resolved_store, fsync=True)
         with _bar(f"importing {file.name}") as on_bytes:
             manifest, new = unpack(blobs, file, on_bytes=on_bytes)
         # Plain JSON, as the catalog reads it back.
@@ -101,7 +103,7 @@ def _opened(data_dir: Path | None) -> Iterator[tuple[ServiceSettings, Catalog]]:
     from storage.catalog import open_catalog
 
     settings = ServiceSettings() if data_dir is None else ServiceSettings(data_dir=data_dir)
-    if not settings.data_dir.is_dir():
+    if not settings.catalog_url and not settings.data_dir.is_dir():
         raise UsageError(
             f"There is no data folder {settings.data_dir}.",
             advice="name it with --data-dir; `gramian serve` makes one",

@@ -94,16 +94,28 @@ def worker(
     compilation_cache_dir: Annotated[
         Path | None, typer.Option(help="Where compiled kernels are kept between starts.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GRAMIAN_STORE_URL",
+            help="The service's store, s3://bucket/prefix, only to check it before starting.",
+        ),
+    ] = None,
 ) -> None:
     """Run worker processes until SIGTERM, starting them again whenever the scheduler was away.
 
-    Workers must see the same data folder (the same path) as the service.
+    Workers must see the same data folder (the same path) as the service; or, where the service
+    keeps its data in an object store, have keys to it in their environment (AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY). Its URL comes with every task.
     """
+    from storage.blobs import open_blobs
     from workers.cluster import worker_environment
 
     console = stderr()
     with reported():
         tls = tls_files(scheduler, tls_ca, tls_cert, tls_key)
+        if store:
+            open_blobs(store).check()
     supervisor = Supervisor(
         worker_command(
             scheduler,

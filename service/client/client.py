@@ -27,7 +27,7 @@ from service.client.pictures import Pictures
 from service.client.tasks import H, Tasks
 from service.client.transport import Transport
 from service.client.watch import follow
-from workers.errors import MissingExtraError
+from storage.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -39,7 +39,7 @@ from storage.catalog import (
     Target,
     wanted_event,
 )
-from storage.errors import ConflictError, DiskFullError, GramianError
+from storage.errors import ConflictError, DiskFullError, GramianError, StoreUnavailableError
 from workers.errors import ClusterUnavailableError
 from workers.logs import about_job
 from workers.stops import forget_runs, stop_earlier_run
@@ -276,7 +276,7 @@ class Runner:
                 return True
             if not (self._closing or active.lost):
                 self._end(job, active, JobEvent.CANCELLED)
-        except ClusterUnavailableError as error:
+        except (ClusterUnavailableError, StoreUnavailableError) as error:
             self._hold(job, error)
         except (CatalogUnavailableError, LeaseLostError):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
@@ -95,12 +94,10 @@ def _catalog(services: Services) -> Check:
 
 
 def _store(services: Services) -> Check:
-    key = f"probes/{secrets.token_hex(8)}"
     try:
-        services.blobs.put(key, b"probe")
-        services.blobs.delete(key)
-    except OSError as error:
-        return Check(ok=False, detail=f"cannot be written: {error.strerror}")
+        services.blobs.check()
+    except GramianError as error:
+        return Check(ok=False, detail=error.message)
     return Check(ok=True, detail="writable")
 
 

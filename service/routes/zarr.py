@@ -68,6 +68,6 @@ def zarr_object(
     manifest = MatrixManifest.from_json(record.manifest)
     stored = resolve(services.blobs, manifest, key, body=False)
     unchanged = matches_etag(request.headers.get("if-none-match"), stored.etag)
-    if request.method == "GET" and not unchanged:
+    if request.method == "GET" and not unchanged and not stored.complete:
         stored = resolve(services.blobs, manifest, key)
     return StoredObjectResponse(services.blobs, stored)

@@ -179,7 +179,7 @@ def test_readiness_notices_a_store_that_cannot_be_written(
 
     monkeypatch.setattr(type(server.services.blobs), "put", full)
     check = http.get("/readyz").json()["checks"]["store"]
-    assert check == {"ok": False, "detail": "cannot be written: No space left on device"}
+    assert check == {"ok": False, "detail": "The store cannot be written: No space left on device."}
 
 
 def test_a_second_service_on_the_same_folder_is_refused(server: LiveServer, tmp_path: Path) -> None:

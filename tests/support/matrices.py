@@ -77,6 +77,13 @@ def sealed_gram(
     return manifest, arrays
 
 
+def flip_bit(blobs: BlobStore, key: str) -> None:
+    """Damage one bit in the middle of a stored blob."""
+    data = bytearray(blobs.get(key))
+    data[len(data) // 2] ^= 0x10
+    blobs.put(key, bytes(data))
+
+
 def panel_manifest(
     arrays: dict[str, tuple[int, ...]], *, block_rows: int = 8, tile_rows: int = 16
 ) -> MatrixManifest:

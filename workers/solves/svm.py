@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import MissingExtraError
+from storage.errors import MissingExtraError
 from workers.one_worker import Computed
 from workers.solves.dense import load_dense
 from workers.solves.errors import SolveFailedError

@@ -21,7 +21,7 @@ from service.jobs.tasks.inputs import (
 )
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId, MatrixId
 from service.schemas.tasks import OnGram
-from workers.errors import MissingExtraError
+from storage.errors import MissingExtraError
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
 from workers.solves.prepare import checked_test_targets, cross_tiles

@@ -1,16 +1,17 @@
-"""LocalBlobs: key safety, atomic publication, sweeping, listing."""
+"""Stores of both kinds: key safety, atomic publication, listing; and what only folders have."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from storage.blobs import BlobStore, LocalBlobs, open_blobs
-from storage.errors import InvalidKeyError, NotFoundError
+from storage.errors import InvalidKeyError, NotFoundError, StoreUnavailableError
 
 
 @pytest.fixture
@@ -43,83 +44,114 @@ HOSTILE_KEYS = [
 
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
-def test_hostile_keys_reach_no_file(local: LocalBlobs, key: str) -> None:
+def test_hostile_keys_reach_nothing(blobs: BlobStore, key: str) -> None:
     for action in (
-        lambda: local.get(key),
-        lambda: local.put(key, b"x"),
-        lambda: local.put_if_absent(key, b"x"),
-        lambda: local.delete(key),
-        lambda: local.delete_prefix(key),
-        lambda: local.size(key),
-        lambda: list(local.list(key)),
-        lambda: list(local.folders(key)),
-        lambda: local.path(key),
+        lambda: blobs.get(key),
+        lambda: blobs.get_into(key, memoryview(bytearray(1))),
+        lambda: blobs.tail(key, 1),
+        lambda: blobs.put(key, b"x"),
+        lambda: blobs.put_if_absent(key, b"x"),
+        lambda: blobs.delete(key),
+        lambda: blobs.delete_prefix(key),
+        lambda: blobs.size(key),
+        lambda: list(blobs.list(key)),
+        lambda: list(blobs.folders(key)),
+        lambda: blobs.newest(key),
+        lambda: blobs.path(key),
     ):
         with pytest.raises(InvalidKeyError):
             action()
-    assert not local.root.exists()
+    if isinstance(blobs, LocalBlobs):
+        assert not blobs.root.exists()
 
 
-def test_put_get_ranges_replace_and_delete(local: LocalBlobs) -> None:
-    assert isinstance(local, BlobStore)
-    local.put("a/b/c", b"0123456789")
-    assert local.get("a/b/c") == b"0123456789"
-    assert local.get("a/b/c", start=3, stop=5) == b"34"
-    assert local.get("a/b/c", start=8) == b"89"
-    assert local.get("a/b/c", stop=2) == b"01"
-    assert local.size("a/b/c") == 10
-    local.put("a/b/c", memoryview(bytearray(b"new")))
-    assert local.get("a/b/c") == b"new"
-    local.delete("a/b/c")
-    local.delete("a/b/c")
-    assert local.size("a/b/c") is None
-    with pytest.raises(NotFoundError):
-        local.get("a/b/c")
+def test_put_get_ranges_replace_and_delete(blobs: BlobStore) -> None:
+    assert isinstance(blobs, BlobStore)
+    blobs.put("a/b/c", b"0123456789")
+    assert blobs.get("a/b/c") == b"0123456789"
+    assert blobs.get("a/b/c", start=3, stop=5) == b"34"
+    assert blobs.get("a/b/c", start=8) == b"89"
+    assert blobs.get("a/b/c", stop=2) == b"01"
+    assert blobs.size("a/b/c") == 10
+    blobs.put("a/b/c", memoryview(bytearray(b"new")))
+    assert blobs.get("a/b/c") == b"new"
+    blobs.delete("a/b/c")
+    blobs.delete("a/b/c")
+    assert blobs.size("a/b/c") is None
+    for read in (
+        lambda: blobs.get("a/b/c"),
+        lambda: blobs.get("a/b/c", start=1, stop=1),
+        lambda: blobs.get("a/b/c", start=1),
+        lambda: blobs.tail("a/b/c", 1),
+    ):
+        with pytest.raises(NotFoundError):
+            read()
+
+
+def test_ranges_that_reach_beyond_the_end(blobs: BlobStore) -> None:
+    blobs.put("a", b"0123456789")
+    blobs.put("empty", b"")
+    assert blobs.get("a", start=8, stop=20) == b"89"
+    assert blobs.get("a", start=10) == blobs.get("a", start=12, stop=20) == b""
+    assert blobs.get("a", start=4, stop=4) == b""
+    assert blobs.tail("a", 4) == (10, b"6789")
+    assert blobs.tail("a", 40) == (10, b"0123456789")
+    assert blobs.get("empty") == blobs.get("empty", stop=3) == b""
+    assert blobs.tail("empty", 4) == (0, b"")
 
 
 @pytest.mark.parametrize("room", [0, 9, 10, 12])
-def test_get_into_a_buffer_of_any_size(local: LocalBlobs, room: int) -> None:
-    local.put("a", b"0123456789")
+def test_get_into_a_buffer_of_any_size(blobs: BlobStore, room: int) -> None:
+    blobs.put("a", b"0123456789")
     buffer = bytearray(b"-" * room)
-    assert local.get_into("a", memoryview(buffer)) == 10
+    assert blobs.get_into("a", memoryview(buffer)) == 10
     assert bytes(buffer) == b"0123456789--"[:room]
     with pytest.raises(NotFoundError):
-        local.get_into("b", memoryview(buffer))
+        blobs.get_into("b", memoryview(buffer))
 
 
-def test_folders_are_not_blobs(local: LocalBlobs) -> None:
-    local.put("a/b", b"x")
-    assert local.size("a") is None
-    assert local.size("a/b/c") is None
+def test_folders_are_not_blobs(blobs: BlobStore) -> None:
+    blobs.put("a/b", b"x")
+    assert blobs.size("a") is None
+    assert blobs.size("a/b/c") is None
     for key in ("a", "a/b/c"):
         with pytest.raises(NotFoundError):
-            local.get(key)
+            blobs.get(key)
+
+
+def test_listing_knows_folders_sizes_and_ages(blobs: BlobStore) -> None:
+    before = int(time.time()) - 1  # S3 keeps whole seconds
+    for key in ("m/one/c/0/0", "m/one/zarr.json", "m/two/x", "mm/three"):
+        blobs.put(key, key.encode())
+    assert set(blobs.list("m")) == {"m/one/c/0/0", "m/one/zarr.json", "m/two/x"}
+    assert dict(blobs.scan("m/one")) == {"m/one/c/0/0": 11, "m/one/zarr.json": 15}
+    assert sorted(blobs.folders("m")) == ["one", "two"]
+    assert before <= blobs.newest("m") <= time.time() + 1
+    assert list(blobs.list("nothing")) == list(blobs.folders("nothing")) == []
+    assert blobs.newest("nothing") == 0.0
 
 
 def test_listing_sees_published_blobs_only(local: LocalBlobs) -> None:
-    for key in ("m/one/c/0/0", "m/one/zarr.json", "m/two/x", "mm/three"):
-        local.put(key, key.encode())
+    local.put("m/one/zarr.json", b"whole")
     (local.root / "m" / ".tmp-aa").write_bytes(b"half")
-    assert set(local.list("m")) == {"m/one/c/0/0", "m/one/zarr.json", "m/two/x"}
-    assert dict(local.scan("m/one")) == {"m/one/c/0/0": 11, "m/one/zarr.json": 15}
-    assert sorted(local.folders("m")) == ["one", "two"]
-    assert list(local.list("nothing")) == list(local.folders("nothing")) == []
+    assert list(local.list("m")) == ["m/one/zarr.json"]
 
 
-def test_delete_prefix_takes_the_folder_and_nothing_else(local: LocalBlobs) -> None:
+def test_delete_prefix_takes_the_folder_and_nothing_else(blobs: BlobStore) -> None:
     for key in ("m/one/c/0/0", "m/one/zarr.json", "m/one-more/x"):
-        local.put(key, b"x")
-    local.delete_prefix("m/one")
-    local.delete_prefix("m/one")
-    assert [p.name for p in (local.root / "m").iterdir()] == ["one-more"]
+        blobs.put(key, b"x")
+    blobs.delete_prefix("m/one")
+    blobs.delete_prefix("m/one")
+    assert list(blobs.list("m")) == ["m/one-more/x"]
+    assert list(blobs.folders("m")) == ["one-more"]
 
 
-def test_put_if_absent_lets_one_of_many_threads_win(local: LocalBlobs) -> None:
+def test_put_if_absent_lets_one_of_many_threads_win(blobs: BlobStore) -> None:
     start, wins = threading.Barrier(16), []
 
     def race(number: int) -> None:
         start.wait()
-        if local.put_if_absent("folder/key", str(number).encode()):
+        if blobs.put_if_absent("folder/key", str(number).encode()):
             wins.append(number)
 
     threads = [threading.Thread(target=race, args=(n,)) for n in range(16)]
@@ -128,8 +160,27 @@ def test_put_if_absent_lets_one_of_many_threads_win(local: LocalBlobs) -> None:
     for thread in threads:
         thread.join()
     assert len(wins) == 1
-    assert local.get("folder/key") == str(wins[0]).encode()
-    assert [p.name for p in (local.root / "folder").iterdir()] == ["key"]
+    assert blobs.get("folder/key") == str(wins[0]).encode()
+    assert list(blobs.list("folder")) == ["folder/key"]
+    if isinstance(blobs, LocalBlobs):
+        assert [p.name for p in (blobs.root / "folder").iterdir()] == ["key"]
+
+
+def test_a_store_that_works_passes_its_check_and_keeps_nothing_of_it(blobs: BlobStore) -> None:
+    blobs.put("a", b"x")
+    blobs.check()
+    assert list(blobs.list("probes")) == []
+
+
+def test_a_folder_that_cannot_be_written_fails_its_check(
+    local: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(StoreUnavailableError, match="No space left"):
+        local.check()
 
 
 def test_a_failing_write_leaves_the_old_blob_and_no_temporary(
@@ -227,7 +278,7 @@ def test_open_blobs_round_trips_and_pickles(tmp_path: Path) -> None:
     assert (store.free_bytes() or 0) > 0
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "http://host/x", "file://host/x", "file:///x?y"])
+@pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x", "file://host/x", "file:///x?y"])
 def test_other_stores_are_refused(url: str) -> None:
     with pytest.raises(InvalidKeyError):
         open_blobs(url)

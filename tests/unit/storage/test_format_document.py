@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage.blobs import BlobStore
+from storage.blobs import BlobStore, LocalBlobs
 from support.matrices import sealed_gram
 
 TEXT = (Path(storage.__file__).parent / "FORMAT.md").read_text()
@@ -18,11 +18,12 @@ TEXT = (Path(storage.__file__).parent / "FORMAT.md").read_text()
 
 @pytest.mark.parametrize(("shape", "symmetric"), [((1000, 1000), True), ((700, 300), False)])
 def test_the_code_reads_what_gramian_wrote(
-    blobs: BlobStore, shape: tuple[int, int], symmetric: bool
+    tmp_path: Path, shape: tuple[int, int], symmetric: bool
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "FORMAT.md", "exec"), names)
+    blobs = LocalBlobs(tmp_path)
     manifest, arrays = sealed_gram(blobs, shape, symmetric=symmetric, block_rows=256, tile_rows=512)
     folder = blobs.path(f"matrices/{manifest.id}")
     np.testing.assert_array_equal(names["read_array"](folder, "ntk"), arrays["ntk"], strict=True)

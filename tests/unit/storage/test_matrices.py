@@ -21,14 +21,18 @@ from storage.errors import (
     UnsupportedFormatError,
 )
 from storage.format import ArrayLayout, MatrixManifest
-from support.matrices import gram_manifest, panel_manifest, random_array, sealed_gram, write_all
+from support.matrices import (
+    flip_bit,
+    gram_manifest,
+    panel_manifest,
+    random_array,
+    sealed_gram,
+    write_all,
+)
 
 
-def chunk_file(blobs: BlobStore, manifest: MatrixManifest, chunk: str, name: str = "ntk") -> Path:
-    path = blobs.path(f"matrices/{manifest.id}/{name}/{chunk}")
-    assert path is not None
-    assert path.is_file()
-    return path
+def chunk_of(manifest: MatrixManifest, chunk: str) -> str:
+    return f"matrices/{manifest.id}/ntk/{chunk}"
 
 
 def test_create_is_idempotent_and_keeps_the_first_layout(blobs: BlobStore) -> None:
@@ -105,19 +109,19 @@ def test_sealing_needs_every_chunk_at_full_size(blobs: BlobStore) -> None:
     manifest = gram_manifest((40, 40))
     digests = write_all(blobs, manifest, {"ntk": random_array((40, 40), symmetric=True)})
     assert len(matrices.stored_coords(blobs, manifest, "ntk")) == 6
-    path = chunk_file(blobs, manifest, "c/1/2")
-    whole = path.read_bytes()
+    key = chunk_of(manifest, "c/1/2")
+    whole = blobs.get(key)
 
-    path.write_bytes(whole[:-1])
+    blobs.put(key, whole[:-1])
     assert not matrices.has_chunk(blobs, manifest, "ntk", (1, 2))
     assert (1, 2) not in matrices.stored_coords(blobs, manifest, "ntk")
     with pytest.raises(CorruptChunkError):
         matrices.seal(blobs, manifest, digests, {})
-    path.unlink()
+    blobs.delete(key)
     with pytest.raises(MissingChunkError):
         matrices.seal(blobs, manifest, digests, {})
     assert not matrices.is_sealed(blobs, manifest.id)
-    path.write_bytes(whole)
+    blobs.put(key, whole)
     matrices.seal(blobs, manifest, digests, {})
     assert matrices.is_sealed(blobs, manifest.id)
 
@@ -130,10 +134,10 @@ def test_sealing_repeats_and_never_changes(blobs: BlobStore) -> None:
     assert matrices.attributes(blobs, manifest.id)["note"] == "first"
     with pytest.raises(ConflictError):
         matrices.seal(blobs, manifest, {"ntk": "0" * 64}, {})
-    before = chunk_file(blobs, manifest, "c/0/1").read_bytes()
+    before = blobs.get(chunk_of(manifest, "c/0/1"))
     with pytest.raises(ConflictError):
         matrices.write_chunk(blobs, manifest, "ntk", (0, 1), np.zeros((16, 16), np.float32))
-    assert chunk_file(blobs, manifest, "c/0/1").read_bytes() == before
+    assert blobs.get(chunk_of(manifest, "c/0/1")) == before
 
 
 @dataclass(frozen=True)
@@ -222,10 +226,8 @@ def test_foreign_files_are_no_chunks(blobs: BlobStore) -> None:
 
 def test_damage_raises_and_repair_heals(blobs: BlobStore) -> None:
     manifest, arrays = sealed_gram(blobs, (40, 40))
-    path = chunk_file(blobs, manifest, "c/0/1")
-    damaged = bytearray(path.read_bytes())
-    damaged[100] ^= 1
-    path.write_bytes(damaged)
+    key = chunk_of(manifest, "c/0/1")
+    flip_bit(blobs, key)
     for coords in ((0, 1), (1, 0)):
         with pytest.raises(CorruptChunkError):
             matrices.read_chunk(blobs, manifest, "ntk", coords)
@@ -233,7 +235,7 @@ def test_damage_raises_and_repair_heals(blobs: BlobStore) -> None:
     np.testing.assert_array_equal(
         matrices.read_slice(blobs, manifest, "ntk", slice(None)), arrays["ntk"]
     )
-    path.unlink()
+    blobs.delete(key)
     with pytest.raises(MissingChunkError):
         matrices.read_slice(blobs, manifest, "ntk", slice(20, 21), slice(0, 1))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC, SVR
 
+from storage.errors import MissingExtraError
 from support.grams import kernel_like
-from workers.errors import MissingExtraError
 from workers.solves.errors import SolveFailedError
 from workers.solves.source import ArrayTiles
 from workers.solves.svm import SvmSettings, pairs_of, stored_svm, votes
