@@ -239,7 +239,9 @@ def open_object_blobs(url: str) -> ObjectBlobs:
 def _bucket(location: S3Location) -> S3Store:
     from obstore.store import S3Store
 
-    endpoint: dict[str, Any] = {} if location.endpoint is None else {"endpoint": location.endpoint}
+    # Under both of its names: the environment of a worker must not send its keys elsewhere.
+    names = () if location.endpoint is None else ("endpoint", "aws_endpoint_url_s3")
+    endpoint: dict[str, Any] = dict.fromkeys(names, location.endpoint)
     return S3Store(
         location.bucket,
         prefix=location.prefix or None,

@@ -46,11 +46,15 @@ class S3Server:
             "Effect": "Deny",
             "Principal": "*",
             "Action": "s3:*",
-            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+            "Resource": [f"arn:aws:s3:::{bucket}/*"],
         }
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         answer = httpx2.put(f"{self.endpoint}/{bucket}?policy", content=policy.encode())
         answer.raise_for_status()
+
+    def allow_again(self, bucket: str) -> None:
+        """The opposite of `deny_everything`."""
+        httpx2.delete(f"{self.endpoint}/{bucket}?policy").raise_for_status()
 
 
 @contextmanager

@@ -105,6 +105,14 @@ def test_a_store_travels_as_its_url_and_pickles(s3: S3Server) -> None:
     assert "nothing-secret" not in blobs.url
 
 
+def test_the_url_goes_before_the_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = open_blobs(s3.store_url()).url
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_REGION", "elsewhere-1")
+    open_blobs(url).check()
+
+
 def test_two_prefixes_of_a_bucket_do_not_meet(s3: S3Server) -> None:
     bucket = s3.bucket()
     one, more = (open_blobs(s3.url(bucket, prefix)) for prefix in ("one", "one-more"))
