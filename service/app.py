@@ -61,6 +61,7 @@ from service.settings import ServiceSettings
 from service.tracing import TraceRequests, open_tracing
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
+from storage.ownership import claim
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +203,8 @@ def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: Exi
         blobs.check()  # a bucket that is not there is found out now, not by the first job
     blobs.sweep_temporary(_STALE_TEMPORARY_SECONDS)
     catalog = stack.enter_context(open_catalog(settings.resolved_catalog_url))
+    if settings.store_url:
+        claim(blobs, catalog.identity())
     leases = LeaseKeeper(catalog, new_holder(catalog), settings.job_lease_seconds)
     stack.callback(leases.close)
     tracing = open_tracing(os.environ)

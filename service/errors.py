@@ -119,6 +119,7 @@ STATUS_BY_KIND: Mapping[str, int] = {
     "job-failed": 409,
     "conflict": 409,
     "data-dir-locked": 409,
+    "store-taken": 409,
     "lease-lost": 409,
     "too-large": 413,
     "unsupported-media-type": 415,

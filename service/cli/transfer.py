@@ -21,8 +21,8 @@ from service.cli.outcome import UsageError, print_json, reported, stderr, stdout
 from storage.keys import JOB_ID_PATTERN, MATRIX_ID_PATTERN
 
 if TYPE_CHECKING:
-    from service.settings import ServiceSettings
     from storage.archive import OnBytes
+    from storage.blobs import BlobStore
     from storage.catalog import Catalog
 
 DataDirOption = Annotated[
@@ -40,17 +40,14 @@ def export_matrix(
 ) -> None:
     """Write a sealed matrix, its digest and its provenance to one file."""
     from storage.archive import pack
-    from storage.blobs import open_blobs
 
     with reported():
         if file.exists() and not overwrite:
             raise UsageError(f"{file} is there already.", advice="add --overwrite to replace it")
-        with _opened(data_dir) as (settings, catalog):
+        with _opened(data_dir) as (blobs, catalog):
             matrix_id = _matrix_id(catalog, name)
             with _bar(f"exporting {matrix_id[:12]}") as on_bytes:
-                manifest = pack(
-                    open_blobs(settings.resolved_store), matrix_id, file, on_bytes=on_bytes
-                )
+                manifest = pack(blobs, matrix_id, file, on_bytes=on_bytes)
             digest = catalog.get_matrix(matrix_id).digest
     if as_json:
         print_json({"matrix": manifest.id, "file": str(file), "digest": digest})
@@ -72,12 +69,10 @@ def import_matrix(
     are said to be is not computed again.
     """
     from storage.archive import unpack
-    from storage.blobs import open_blobs
     from storage.catalog import Role
     from storage.matrices import sealed_digest
 
-    with reported(), _opened(data_dir) as (settings, catalog):
-        blobs = open_blobs(settings.resolved_store, fsync=True)
+    with reported(), _opened(data_dir) as (blobs, catalog):
         with _bar(f"importing {file.name}") as on_bytes:
             manifest, new = unpack(blobs, file, on_bytes=on_bytes)
         # Plain JSON, as the catalog reads it back.
@@ -94,13 +89,15 @@ def import_matrix(
 
 
 @contextmanager
-def _opened(data_dir: Path | None) -> Iterator[tuple[ServiceSettings, Catalog]]:
-    """The settings of the service over a data folder, and its catalog.
+def _opened(data_dir: Path | None) -> Iterator[tuple[BlobStore, Catalog]]:
+    """Store and catalog of the service over a data folder.
 
     Raises UsageError if no service has ever run there.
     """
     from service.settings import ServiceSettings
+    from storage.blobs import open_blobs
     from storage.catalog import open_catalog
+    from storage.ownership import claim
 
     settings = ServiceSettings() if data_dir is None else ServiceSettings(data_dir=data_dir)
     if not settings.catalog_url and not settings.data_dir.is_dir():
@@ -109,7 +106,10 @@ def _opened(data_dir: Path | None) -> Iterator[tuple[ServiceSettings, Catalog]]:
             advice="name it with --data-dir; `gramian serve` makes one",
         )
     with open_catalog(settings.resolved_catalog_url) as catalog:
-        yield settings, catalog
+        blobs = open_blobs(settings.resolved_store, fsync=True)
+        if settings.store_url:
+            claim(blobs, catalog.identity())
+        yield blobs, catalog
 
 
 def _matrix_id(catalog: Catalog, name: str) -> str:

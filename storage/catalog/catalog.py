@@ -19,6 +19,7 @@ from storage.catalog.database import Database, DatabaseSettings
 from storage.catalog.datasets import Datasets
 from storage.catalog.events import Events
 from storage.catalog.grants import Grants
+from storage.catalog.identity import Identities
 from storage.catalog.jobs import Jobs
 from storage.catalog.leases import Leases
 from storage.catalog.matrices import Matrices
@@ -30,7 +31,19 @@ from storage.catalog.tiles import Tiles
 
 
 class Catalog(
-    Datasets, Jobs, Leases, Claims, Events, Matrices, Tiles, Space, Rates, Grants, ApiKeys, Audit
+    Datasets,
+    Jobs,
+    Leases,
+    Claims,
+    Events,
+    Matrices,
+    Tiles,
+    Space,
+    Rates,
+    Grants,
+    ApiKeys,
+    Audit,
+    Identities,
 ):
     """Synchronous and thread-safe; every method is one transaction (but see `tiles`).
 

@@ -228,6 +228,17 @@ class Event(Base):
     created_at: Mapped[datetime]
 
 
+class Identity(Base):
+    """One row: what this catalog is called (identity.py)."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Name)
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
 class Rate(Base):
     """Measured speed of a kernel: total seconds over total pairs, per key."""
 

@@ -17,6 +17,7 @@ from service.cli.doctor import Finding
 from service.cli.outcome import ExitCode
 from storage.blobs import BlobStore, open_blobs
 from storage.format import MatrixManifest
+from storage.ownership import KEY
 from support.matrices import flip_bit, sealed_gram
 from support.s3 import S3Server
 from support.server import LiveServer, live_server, offline_settings
@@ -169,6 +170,32 @@ def test_nothing_starts_without_its_store(command: str, s3: S3Server, tmp_path: 
     assert result.exit_code == ExitCode.FAILED
     assert "There is no bucket 'never-made'" in result.output
     assert "Create it" in result.output
+
+
+def test_a_bucket_belongs_to_one_catalog(
+    server: LiveServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """To another service everything in it would be garbage."""
+    store = server.services.settings.store_url
+    other = offline_settings(tmp_path, store_url=store)
+    with pytest.raises(RuntimeError, match="did not start"), live_server(other):
+        pytest.fail("a second catalog over one bucket")
+    assert "belongs to catalog" in capfd.readouterr().err
+    file = tmp_path / "gram.tar"
+    arguments = ["import", str(file), "--data-dir", str(tmp_path / "data")]
+    refused = CliRunner().invoke(build(), arguments, env={"GRAMIAN_STORE_URL": store})
+    assert refused.exit_code == ExitCode.FAILED
+    assert "belongs to catalog" in refused.output
+
+
+def test_a_catalog_that_was_lost_gives_its_bucket_up_by_hand(s3: S3Server, tmp_path: Path) -> None:
+    store = s3.store_url()
+    for attempt in ("first", "second"):
+        settings = offline_settings(tmp_path / attempt, store_url=store)
+        with live_server(settings) as running:  # a new catalog each time
+            blobs = running.services.blobs
+            assert running.services.catalog.identity() in blobs.get(KEY).decode()
+        blobs.delete(KEY)
 
 
 def test_matrices_are_exported_from_the_bucket(
