@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     InterfaceError,
+    InternalError,
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
@@ -28,6 +29,7 @@ from storage.catalog.errors import CatalogUnavailableError
 from storage.catalog.tables import Base
 
 _BEGIN = "gramian_begin"
+_IDLE_IN_TRANSACTION = "25P03"  # SQLSTATE idle_in_transaction_session_timeout
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,16 @@ class DatabaseSettings:
 
     `busy_timeout_seconds`: how long a writer waits for another process's transaction (SQLite) or
     lock (PostgreSQL) before it fails. `max_connections`: threads that may be in a transaction at
-    once; others wait up to `pool_timeout_seconds`. `mutex_idle_seconds`: a mutex (`Catalog.mutex`)
-    whose holder has not answered for so long is taken from it.
+    once; others wait up to `pool_timeout_seconds`. `idle_transaction_seconds`: PostgreSQL ends a
+    transaction whose process says nothing for so long: it was paused or cut off, and others wait
+    for its locks. `mutex_idle_seconds`: the same while a mutex (`Catalog.mutex`) is held; what is
+    done under it in the store may take that long.
     """
 
     busy_timeout_seconds: float = 30.0
     max_connections: int = 40
     pool_timeout_seconds: float = 60.0
+    idle_transaction_seconds: float = 30.0
     mutex_idle_seconds: float = 300.0
 
 
@@ -81,6 +86,11 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise self.unreachable(error) from error
+        except InternalError as error:
+            # The class of errors is wider than this one, which means: this process was away.
+            if getattr(error.orig, "sqlstate", None) != _IDLE_IN_TRANSACTION:
+                raise
             raise self.unreachable(error) from error
 
     def unreachable(self, error: SQLAlchemyError) -> CatalogUnavailableError:
@@ -205,10 +215,12 @@ def _connect(url: sa.URL, settings: DatabaseSettings, *, foreign_keys: bool = Tr
     else:
         # A server restart between two requests must not surface as an error of the second one.
         options["pool_pre_ping"] = True
-        milliseconds = round(settings.busy_timeout_seconds * 1000)
+        lock = round(settings.busy_timeout_seconds * 1000)
+        idle = round(settings.idle_transaction_seconds * 1000)
         options["connect_args"] = {
             "connect_timeout": 10,
-            "options": f"-c lock_timeout={milliseconds} -c timezone=UTC",
+            "options": f"-c lock_timeout={lock} -c idle_in_transaction_session_timeout={idle}"
+            " -c timezone=UTC",
         }
     try:
         engine = sa.create_engine(url, **options)

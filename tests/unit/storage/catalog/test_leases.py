@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from storage.catalog import (
     Catalog,
+    CatalogUnavailableError,
+    DatabaseSettings,
     JobEvent,
     JobRecord,
     JobState,
@@ -145,6 +147,34 @@ def test_who_wants_a_lease_waits_for_the_write_that_it_guards(catalog: Catalog) 
             with pytest.raises(TimeoutError):
                 taking.result(timeout=0.3)
         assert got(taking.result(timeout=30)).holder == "b"
+
+
+def test_a_holder_that_falls_asleep_in_mid_write_keeps_nobody_waiting_for_ever(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    """A process that is stopped between two statements; its locks would outlive its lease."""
+    if not catalog.shared:
+        return  # the one service of a SQLite catalog has nobody to keep waiting
+    job = create_job(catalog)
+    lease = got(claim(catalog, job, "a"))
+    expire(catalog, job.id)
+    with open_catalog(catalog_url, settings=DatabaseSettings(idle_transaction_seconds=0.3)) as a:
+        asleep, awake = threading.Event(), threading.Event()
+
+        def sleep() -> None:
+            with a.fenced(lease)._database.write() as session:
+                asleep.set()
+                assert awake.wait(30)
+                session.execute(sa.text("UPDATE jobs SET request_digest = 'changed'"))
+
+        with ThreadPoolExecutor(1) as pool:
+            sleeping = pool.submit(sleep)
+            assert asleep.wait(30)
+            assert got(claim(catalog, job, "b")).holder == "b"
+            awake.set()
+            with pytest.raises(CatalogUnavailableError):
+                sleeping.result(timeout=30)
+    assert catalog.get_job(job.id).request_digest == job.request_digest
 
 
 def at_once(act: Callable[[int], LeaseRecord | None], threads: int) -> list[LeaseRecord | None]:
