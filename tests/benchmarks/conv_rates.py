@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kernel_rates import _one_core as one_core
+from kernel_rates import one_core
 from measure import host, table, write_results
 from numpy.typing import NDArray
 

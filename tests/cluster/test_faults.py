@@ -58,7 +58,10 @@ def kill_at(run: Run, tiles: int, pids: list[int]) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("victims", [1, 2], ids=["one worker", "all workers"])
+@pytest.mark.parametrize(
+    "victims",
+    [pytest.param(1, id="one worker", marks=pytest.mark.slow), pytest.param(2, id="all workers")],
+)
 def test_killed_workers_cost_only_what_was_in_flight(
     own_client: Client, blobs: BlobStore, quiet_digests: dict[str, str], victims: int
 ) -> None:

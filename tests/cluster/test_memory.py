@@ -35,7 +35,7 @@ def peak_bytes(client: Client) -> int:
     [
         (600, 20, 64, 64, ("ntk",), RELU3),
         (3000, 784, 512, 1024, ("ntk",), RELU3),
-        (4096, 784, 512, 2048, ("nngp", "ntk"), RELU3),
+        pytest.param(4096, 784, 512, 2048, ("nngp", "ntk"), RELU3, marks=pytest.mark.slow),
         (2048, 784, 512, 1024, ("nngp", "ntk"), ERF),
         (1024, 20000, 512, 512, ("ntk",), RELU3),
     ],

@@ -59,7 +59,9 @@ def pids(client: Client) -> dict[str, int]:
     return client.run(os.getpid)
 
 
-@pytest.mark.parametrize("placement", ["full", "memory", "stream"])
+@pytest.mark.parametrize(
+    "placement", ["memory", *(pytest.param(p, marks=pytest.mark.slow) for p in ("full", "stream"))]
+)
 def test_worker_killed_mid_solve_changes_not_one_bit(
     own_client: Client, blobs: BlobStore, placement: str
 ) -> None:

@@ -63,7 +63,12 @@ def matrix(blobs: BlobStore, rows: int) -> str:
     ("fields", "projected"),
     [
         *(
-            pytest.param({"method": "cg", "placement": where}, projected, id=f"cg-{where}")
+            pytest.param(
+                {"method": "cg", "placement": where},
+                projected,
+                id=f"cg-{where}",
+                marks=[] if where == "stream" else [pytest.mark.slow],
+            )
             for where, projected in placement_bytes(
                 ArrayLayout("ntk", (ROWS, ROWS), (TILE, TILE), "float32", symmetric=True),
                 rhs=RHS,

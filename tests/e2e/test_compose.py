@@ -112,6 +112,7 @@ def test_a_job_runs_through_the_processes_of_the_compose_file(running: Running):
     assert chunks
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_was_away_costs_no_restart_by_hand(running: Running):
     running.stack.processes["scheduler"].kill()
     running.stack.processes["scheduler"].wait()

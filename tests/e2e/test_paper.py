@@ -61,6 +61,7 @@ def _column(report: Report, name: str) -> np.ndarray:
     return np.array([row[index] for row in report.table.rows], dtype=float)
 
 
+@pytest.mark.slow
 def test_unit_circle(lab: Lab, tmp_path: Path) -> None:
     report = unit_circle.measure(lab, unit_circle.Size(points=13, widths=(20, 400), networks=5))
     angles, ntk = _column(report, "gamma"), _column(report, "ntk")

@@ -1,6 +1,6 @@
 """A float32 tile times a few columns, A V and Aᵀ U, the fastest way for each number of columns.
 
-GB/s of entries of A, 2048-row tiles, one core of an AMD EPYC (Zen, AVX-512) that sums an array at
+GB/s of entries of A, 2048-row tiles, one core of an AMD EPYC (AVX2) that sums an array at
 13-16 GB/s, medians of 5 on 2026-11-26, others on the machine; `python tests/benchmarks/solves.py`
 measures whole applications of K for 1, 8 and 16 columns:
 

@@ -42,8 +42,10 @@ SPECS: list[Any] = [
     pytest.param({"activation": "relu"}, id="relu"),
     pytest.param({"activation": "relu", "b_std": 0.1}, id="relu-bias"),
     pytest.param({"activation": {"fn": "leaky_relu", "slope": 0.2}, "b_std": 0.1}, id="leaky"),
-    pytest.param({"activation": "erf", "w_std": 1.5, "b_std": 0.05}, id="erf"),
-    pytest.param({"activation": "gelu", "b_std": 0.1}, id="gelu"),
+    pytest.param(
+        {"activation": "erf", "w_std": 1.5, "b_std": 0.05}, id="erf", marks=pytest.mark.slow
+    ),
+    pytest.param({"activation": "gelu", "b_std": 0.1}, id="gelu", marks=pytest.mark.slow),
 ]
 DEEPEST_ONLY: list[Any] = [
     pytest.param({"activation": "sin", "w_std": 1.3, "b_std": 0.1}, id="sin"),

@@ -1,0 +1,31 @@
+"""Every benchmark that has options can at least be started: it imports what it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+WITH_OPTIONS = sorted(p.name for p in FOLDER.glob("*.py") if "ArgumentParser(" in p.read_text())
+
+
+def test_the_benchmarks_of_make_are_among_them() -> None:
+    assert {"fc_throughput.py", "conv_rates.py", "solves.py"} <= set(WITH_OPTIONS)
+
+
+@pytest.mark.parametrize("name", WITH_OPTIONS)
+def test_starts(name: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, FOLDER / name, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(FOLDER.parents[1])},
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("usage:")
