@@ -1,0 +1,238 @@
+"""Many clients at once: 500 that poll and follow jobs and 50 that submit, while a worker computes.
+
+    python tests/benchmarks/service_load.py [--requests 20000] [--label "after ..."]
+
+The clients run in this process, the service in another, its one worker in a third: on a machine
+with two cores, worker, service and clients share them. What is measured is the time from sending
+`GET /v1/jobs/{id}` to having its answer. Events must be numbered without gaps. The soak is bounded
+by a number of requests: the resident memory of the service is read on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import psutil
+from measure import host, table, write_results
+
+from service.client import Client
+from service.demo.embedded import embedded_service
+
+KERNEL = {"preset": "fc", "depth": 2}
+POLLERS, FOLLOWERS, SUBMITTERS = 250, 250, 50
+POLL_SECONDS = 2.0  # what `Retry-After` says
+DATASETS, ROWS = 64, 256
+BACKGROUND_ROWS = 30_000
+
+
+@dataclass
+class Seen:
+    """What the clients saw."""
+
+    wanted: int
+    status_seconds: list[float] = field(default_factory=list)
+    submit_seconds: list[float] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    gaps: int = 0
+    streams: int = 0
+    jobs: int = 0
+    rss: list[tuple[int, int]] = field(default_factory=list)  # (status requests, bytes)
+
+    @property
+    def enough(self) -> bool:
+        return len(self.status_seconds) >= self.wanted
+
+
+class Load:
+    """The clients. `open_jobs`: those that somebody may poll or follow."""
+
+    def __init__(self, session: aiohttp.ClientSession, datasets: list[str], seen: Seen) -> None:
+        self.session = session
+        self.seen = seen
+        self.jobs: list[str] = []
+        pairs = list(itertools.permutations(datasets, 2))
+        random.Random(0).shuffle(pairs)
+        self.pairs = iter(pairs)
+
+    async def status(self, job: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        async with self.session.get(f"/v1/jobs/{job}") as answer:
+            document: dict[str, Any] = await answer.json(content_type=None)
+            self.seen.status_seconds.append(time.perf_counter() - started)
+            self.seen.answers[f"status {answer.status}"] += 1
+            return document
+
+    async def poll(self) -> None:
+        """Asks for one of the newest jobs, as often as the service says."""
+        await asyncio.sleep(random.uniform(0, POLL_SECONDS))
+        while not self.seen.enough:
+            await self.status(random.choice(self.jobs[-100:]))
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def follow(self) -> None:
+        """Streams one job after the other to its end, counting what is missing."""
+        while not self.seen.enough:
+            job = random.choice(self.jobs[-20:])
+            last = 0
+            async with self.session.get(f"/v1/jobs/{job}/events") as answer:
+                self.seen.answers[f"events {answer.status}"] += 1
+                async for line in answer.content:
+                    if line.startswith(b"id:"):
+                        number = int(line[3:])
+                        self.seen.gaps += number != last + 1
+                        self.seen.events += 1
+                        last = number
+                    if self.seen.enough:
+                        return
+            self.seen.streams += 1
+            await asyncio.sleep(0.1)
+
+    async def submit(self) -> None:
+        """Asks for a small matrix that is not there yet, waits for it, and asks for the next."""
+        await asyncio.sleep(random.uniform(0, 5))
+        while not self.seen.enough:
+            left, right = next(self.pairs)
+            task = {"type": "gram", "kernel": KERNEL, "x1": left, "x2": right}
+            started = time.perf_counter()
+            async with self.session.post("/v1/jobs", json={"task": task}) as answer:
+                document = await answer.json(content_type=None)
+                self.seen.submit_seconds.append(time.perf_counter() - started)
+                self.seen.answers[f"submit {answer.status}"] += 1
+            if answer.status == 202:
+                self.jobs.append(document["id"])
+                while document["state"] in ("queued", "running") and not self.seen.enough:
+                    await asyncio.sleep(POLL_SECONDS)
+                    document = await self.status(document["id"])
+                self.seen.jobs += document["state"] == "succeeded"
+            await asyncio.sleep(3.0)
+
+    async def watch_memory(self, process: psutil.Process) -> None:
+        while not self.seen.enough:
+            self.seen.rss.append((len(self.seen.status_seconds), process.memory_info().rss))
+            await asyncio.sleep(2.0)
+
+
+async def run(url: str, datasets: list[str], first: str, pid: int, requests: int) -> Seen:
+    seen = Seen(requests)
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
+    async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
+        load = Load(session, datasets, seen)
+        load.jobs.append(first)
+        await asyncio.gather(
+            load.watch_memory(psutil.Process(pid)),
+            *(load.poll() for _ in range(POLLERS)),
+            *(load.follow() for _ in range(FOLLOWERS)),
+            *(load.submit() for _ in range(SUBMITTERS)),
+        )
+    return seen
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    values = np.sort(np.array(seconds)) * 1000
+    found = {f"p{q}_ms": float(np.percentile(values, q)) for q in (50, 90, 99)}
+    return {"count": len(seconds), **found, "max_ms": float(values[-1])}
+
+
+def measure(requests: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
+        data = Path(name) / "data"
+        options = ["--workers", "1", "--log-level", "warning"]
+        with embedded_service(data, options=options) as service, Client(service.url) as client:
+            datasets = [
+                client.upload(rng.standard_normal((ROWS, 16)).astype(np.float32)).id
+                for _ in range(DATASETS)
+            ]
+            many = rng.standard_normal((BACKGROUND_ROWS, 64)).astype(np.float32)
+            background = client.gram(client.upload(many).id, kernel={"preset": "fc", "depth": 5})
+            started = time.perf_counter()
+            seen = asyncio.run(
+                run(service.url, datasets, background.id, service.process.pid, requests)
+            )
+            wall = time.perf_counter() - started
+            tiles = (client.job(background.id).progress or {}).get("tiles_done", 0)
+            client.cancel(background.id)
+    half = [bytes_ for at, bytes_ in seen.rss if at >= requests // 2]
+    return {
+        "clients": {"polling": POLLERS, "following": FOLLOWERS, "submitting": SUBMITTERS},
+        "wall_seconds": wall,
+        "status": quantiles(seen.status_seconds),
+        "submit": quantiles(seen.submit_seconds),
+        "answers": dict(seen.answers),
+        "events": seen.events,
+        "streams_followed_to_the_end": seen.streams,
+        "gaps_in_event_numbers": seen.gaps,
+        "jobs_succeeded": seen.jobs,
+        "background_tiles": tiles,
+        "rss_mib": {
+            "first": seen.rss[0][1] / 2**20,
+            "half_way": half[0] / 2**20,
+            "last": seen.rss[-1][1] / 2**20,
+            "most": max(bytes_ for _, bytes_ in seen.rss) / 2**20,
+        },
+    }
+
+
+def page(found: dict[str, Any], about: dict[str, Any], label: str) -> str:
+    rows = [
+        [
+            what,
+            *(f"{found[what][key]:.1f}" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms")),
+            str(found[what]["count"]),
+        ]
+        for what in ("status", "submit")
+    ]
+    clients = ", ".join(f"{count} {what}" for what, count in found["clients"].items())
+    memory = ", ".join(f"{name} {mib:.0f}" for name, mib in found["rss_mib"].items())
+    return "\n".join(
+        [
+            "# Load",
+            "",
+            f"`python tests/benchmarks/service_load.py`{', ' + label if label else ''}."
+            f" {about['cpu']}, {about['cores']} cores, Python {about['python']},"
+            f" {about['date']}, load before {about['load_before']:.2f}. The clients"
+            " run on the same cores as service and worker, which computes all the time.",
+            "",
+            table(["request", "p50 ms", "p90 ms", "p99 ms", "most ms", "requests"], rows),
+            "",
+            f"Clients: {clients}; {found['wall_seconds']:.0f} s. Events: {found['events']}, gaps in"
+            f" their numbers: {found['gaps_in_event_numbers']}, streams followed to their end:"
+            f" {found['streams_followed_to_the_end']}. Jobs succeeded: {found['jobs_succeeded']},"
+            f" beside {found['background_tiles']} tiles of a long job. Resident memory of the"
+            f" service in MiB: {memory}. Answers: `{json.dumps(found['answers'])}`.",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--label", default="")
+    parser.add_argument("--dry", action="store_true", help="Print, and write no result file.")
+    given = parser.parse_args()
+    about = host()
+    found = measure(given.requests)
+    text = page(found, about, given.label)
+    print(text)
+    if not given.dry:
+        document = {"host": about, "label": given.label, **found}
+        for path in write_results("service-load", document, text):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
