@@ -21,6 +21,7 @@ def functions(path: str) -> dict[str, ast.FunctionDef]:
 
 
 def is_slow(path: str, name: str) -> bool:
+    """Whether all of the test is; of parametrised ones a quick case may be left for every run."""
     module = ast.parse((ROOT / path).read_text())
     marks = [
         node.value
@@ -28,9 +29,8 @@ def is_slow(path: str, name: str) -> bool:
         if isinstance(node, ast.Assign)
         and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
     ]
-    return any(
-        "mark.slow" in ast.unparse(part) for part in [*marks, *functions(path)[name].decorator_list]
-    )
+    parts = [ast.unparse(part) for part in [*marks, *functions(path)[name].decorator_list]]
+    return any("mark.slow" in part and "parametrize" not in part for part in parts)
 
 
 def test_there_are_some() -> None:

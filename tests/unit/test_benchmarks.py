@@ -24,7 +24,7 @@ def test_starts(name: str) -> None:
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"PYTHONPATH": str(FOLDER.parents[1])},
+        env=os.environ | {"PYTHONPATH": f"{FOLDER.parents[1]}{os.pathsep}{FOLDER.parent}"},
         check=False,
     )
     assert shown.returncode == 0, shown.stderr
