@@ -22,13 +22,14 @@ import pytest
 import yaml
 
 from service.settings import ServiceSettings
+from storage.s3_location import parse_s3_url
 from support.compose import BIN, ROOT, load
 from support.server import free_port
 
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "gramian"
 TEMPLATES = {path.name: path.read_text() for path in sorted((CHART / "templates").iterdir())}
-OVERLAYS = ("compose.gpu.yml", "compose.monitoring.yml")
+OVERLAYS = ("compose.gpu.yml", "compose.monitoring.yml", "compose.s3.yml")
 
 
 def values() -> dict[str, Any]:
@@ -213,6 +214,24 @@ def test_the_gpu_overlay_changes_the_worker_only() -> None:
     ]
     assert worker["build"]["args"]["EXTRAS"].split(",")[-1] == "gpu"
     assert "ARG EXTRAS=" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_s3_overlay_gives_service_and_workers_one_store_and_its_keys() -> None:
+    services = overlay("compose.s3.yml")["services"]
+    store, worker, service = services["s3"], services["worker"], services["service"]
+    where = parse_s3_url(service["environment"]["GRAMIAN_STORE_URL"], {})
+    (port,) = [c.partition("=")[2] for c in store["command"] if c.startswith("-s3.port=")]
+    assert where.endpoint == f"http://s3:{port}"
+    assert f"127.0.0.1:{port}/" in store["healthcheck"]["test"][-1]
+    assert f"-name {where.bucket} " in services["bucket"]["command"][0]
+    keys = store["environment"]
+    assert set(keys) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    for user in (worker, service):
+        assert keys.items() <= user["environment"].items()
+    assert "ports" not in store
+    # The secret has no default, and the image has what S3 needs.
+    assert keys["AWS_SECRET_ACCESS_KEY"].startswith("${GRAMIAN_S3_SECRET:?")
+    assert re.search(r"^ARG EXTRAS=.*\bs3\b", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
 
 
 STUB = """#!/bin/bash
