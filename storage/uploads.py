@@ -226,7 +226,13 @@ class _BoundedReads:
         self._file = file
         self._shown = shown
         self.most_bytes = most_bytes
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:
+            # Where zipfile looks when the directory names places that do not fit the file.
+            raise zipfile.BadZipFile("an entry begins before the file")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:

@@ -69,9 +69,15 @@ class Load:
         self.pairs = iter(pairs)
 
     async def status(self, job: str) -> dict[str, Any]:
-        started = time.perf_counter()
-        async with self.session.get(f"/v1/jobs/{job}") as answer:
-            document: dict[str, Any] = await answer.json(content_type=None)
+        while True:
+            started = time.perf_counter()
+            try:
+                async with self.session.get(f"/v1/jobs/{job}") as answer:
+                    document: dict[str, Any] = await answer.json(content_type=None)
+            except aiohttp.ServerDisconnectedError:
+                # An idle connection that the server closed as it was taken from the pool.
+                self.seen.answers["connected anew"] += 1
+                continue
             self.seen.status_seconds.append(time.perf_counter() - started)
             self.seen.answers[f"status {answer.status}"] += 1
             return document
@@ -87,19 +93,29 @@ class Load:
         """Streams one job after the other to its end, counting what is missing."""
         while not self.seen.enough:
             job = random.choice(self.jobs[-20:])
-            last = 0
-            async with self.session.get(f"/v1/jobs/{job}/events") as answer:
-                self.seen.answers[f"events {answer.status}"] += 1
-                async for line in answer.content:
-                    if line.startswith(b"id:"):
-                        number = int(line[3:])
-                        self.seen.gaps += number != last + 1
-                        self.seen.events += 1
-                        last = number
-                    if self.seen.enough:
-                        return
-            self.seen.streams += 1
+            last, ended = 0, False
+            while not (ended or self.seen.enough):
+                try:
+                    last, ended = await self.stream(job, last)
+                except aiohttp.ServerDisconnectedError:
+                    self.seen.answers["connected anew"] += 1
+            self.seen.streams += ended
             await asyncio.sleep(0.1)
+
+    async def stream(self, job: str, last: int) -> tuple[int, bool]:
+        """The number of the last event, and whether the stream came to its end."""
+        headers = {"Last-Event-ID": str(last)}
+        async with self.session.get(f"/v1/jobs/{job}/events", headers=headers) as answer:
+            self.seen.answers[f"events {answer.status}"] += 1
+            async for line in answer.content:
+                if line.startswith(b"id:"):
+                    number = int(line[3:])
+                    self.seen.gaps += number != last + 1
+                    self.seen.events += 1
+                    last = number
+                if self.seen.enough:
+                    return last, False
+        return last, True
 
     async def submit(self) -> None:
         """Asks for a small matrix that is not there yet, waits for it, and asks for the next."""
@@ -108,10 +124,14 @@ class Load:
             left, right = next(self.pairs)
             task = {"type": "gram", "kernel": KERNEL, "x1": left, "x2": right}
             started = time.perf_counter()
-            async with self.session.post("/v1/jobs", json={"task": task}) as answer:
-                document = await answer.json(content_type=None)
-                self.seen.submit_seconds.append(time.perf_counter() - started)
-                self.seen.answers[f"submit {answer.status}"] += 1
+            try:
+                async with self.session.post("/v1/jobs", json={"task": task}) as answer:
+                    document = await answer.json(content_type=None)
+            except aiohttp.ServerDisconnectedError:
+                self.seen.answers["connected anew"] += 1
+                continue
+            self.seen.submit_seconds.append(time.perf_counter() - started)
+            self.seen.answers[f"submit {answer.status}"] += 1
             if answer.status == 202:
                 self.jobs.append(document["id"])
                 while document["state"] in ("queued", "running") and not self.seen.enough:

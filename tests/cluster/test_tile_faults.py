@@ -26,10 +26,9 @@ from support.gram_runs import Run, gram_task, random_dataset
 from workers.cluster import ClusterSettings, connect, start_local
 from workers.driver import DriverSettings
 from workers.errors import WorkerMemoryError
-from workers.kernels import cost
 from workers.kernels.spec import parse_kernel
 from workers.pixel_gram import PixelTask, compute_pixel_batch, pixel_manifest
-from workers.plan import Tile, TilePlan, choose_costly_block_rows
+from workers.plan import Tile, TilePlan
 from workers.tiles import BatchResult, GramTask, TileTask, compute_batch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -76,10 +75,8 @@ def test_a_tile_beyond_the_memory_limit_fails_the_run_by_its_name(
     )
     run = Run(gram_task(blobs, random_dataset(blobs, ROWS)))
     with start_local(settings) as cluster, connect(settings, cluster) as client:
-        # Dask has its worker die four times before it gives up: once is enough here.
-        once = DriverSettings(batch_seconds=0.05, max_attempts=1)
         with pytest.raises(WorkerMemoryError) as caught:
-            run.go(client, settings=once, compute=greedy)
+            run.go(client, settings=SMALL, compute=greedy)
         assert caught.value.details["tile"] == list(POISON)
         assert "memory" in caught.value.advice
         assert not any(client.processing().values())
@@ -182,12 +179,11 @@ def test_workers_killed_over_pixel_tiles(
 def _convolutional(blobs: BlobStore, images: int = 256) -> tuple[Run, Callable[..., BatchResult]]:
     x = np.random.default_rng(images).random((images, 24, 24, 3)).astype(np.float32)
     kernel = {"preset": "cntk", "depth": 6}
-    flops = cost.kernel_cost(parse_kernel(kernel), x.shape[1:], "float32").flops_per_pair
     task = gram_task(
         blobs,
         datasets.ingest(blobs, x),
         kernel=kernel,
-        block_rows=choose_costly_block_rows(256, 512, flops),  # as the service cuts it
+        block_rows=64,
         tile_rows=256,
     )
     return Run(task), compute_batch

@@ -45,6 +45,7 @@ def chains(url: str, examples: int, steps: int, seen: list[tuple[str, int]]) -> 
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         )
     )

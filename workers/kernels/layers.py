@@ -35,6 +35,9 @@ MAX_LAYERS = 4096
 MAX_NESTING = 8
 """Deepest nesting of combinators (a residual inside a residual counts 2)."""
 
+MAX_PARAMETER = 1e75
+"""Largest magnitude of a deviation, rate or scale: its fourth power is still a float64."""
+
 Trained = Literal["all", "weights", "biases", "none"]
 
 

@@ -21,7 +21,7 @@ from workers.kernels.errors import InvalidKernelError
 from workers.kernels.input_ops import InputOp, does_nothing
 from workers.kernels.layers import MAX_LAYERS, Dense, Layer, walk
 from workers.kernels.spatial.structure import check_spatial, is_spatial, pixel_outputs
-from workers.kernels.structure import Parameterization, check_size, check_structure
+from workers.kernels.structure import Parameterization, check_numbers, check_size, check_structure
 
 MAX_PROBLEMS_SHOWN = 5
 """Validation problems spelled out in one error message; `details` holds all of them."""
@@ -46,6 +46,7 @@ class KernelSpec(StrictModel):
 
     @model_validator(mode="after")
     def _structure(self) -> KernelSpec:
+        check_numbers(self.layers)
         if is_spatial(self.layers):
             check_spatial(self.layers, self.parameterization)
         else:

@@ -7,7 +7,7 @@ their cross-covariance vanishes, which needs weights of mean zero on one of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from workers.kernels.input_ops import InputOp, Normalize
 from workers.kernels.layers import (
     MAX_LAYERS,
     MAX_NESTING,
+    MAX_PARAMETER,
     AnyLayer,
     Dense,
     FixedPoint,
@@ -207,6 +208,21 @@ def check_widths(layers: Sequence[AnyLayer], parameterization: Parameterization)
             "width has no effect in the ntk parameterization; remove it or set "
             '"parameterization": "standard"'
         )
+
+
+def check_numbers(layers: Iterable[AnyLayer]) -> None:
+    """Raise ValueError if a parameter of a layer is so large that powers of it overflow."""
+    pending: list[Any] = [layer.model_dump() for layer in layers]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, (list, tuple)):
+            pending += value
+        elif isinstance(value, float) and abs(value) > MAX_PARAMETER:
+            raise ValueError(
+                f"{value:g} is too large for a parameter: at most {MAX_PARAMETER:g} in magnitude"
+            )
 
 
 def check_size(source: Any) -> None:

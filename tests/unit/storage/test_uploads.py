@@ -159,6 +159,17 @@ def test_archives_truncated_or_extended_anywhere(read: Read) -> None:
             read(whole[:keep])
 
 
+def test_archives_with_a_byte_missing_or_repeated_anywhere(read: Read) -> None:
+    whole = npz(True, x=GOOD, y=np.arange(4))
+    for at in range(len(whole)):
+        for damaged in (whole[:at] + whole[at + 1 :], whole[: at + 1] + whole[at:]):
+            try:
+                found = read(damaged, "data.npz")
+            except InvalidArrayError:
+                continue
+            np.testing.assert_array_equal(found["x"], GOOD)  # it was in a place that says nothing
+
+
 def test_flipped_bytes_in_an_archive_never_pass_silently(read: Read) -> None:
     """Every byte of the compressed data is covered by the archive's own CRC-32."""
     whole = npz(True, x=GOOD)

@@ -77,6 +77,20 @@ def test_no_number_of_a_preset_makes_more_layers_than_there_may_be(
         assert len(spec.layers) <= MAX_LAYERS
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"preset": "wide_resnet", "w_std": 1e308},
+        {"preset": "fc", "w_std": 1e100},
+        {"layers": [DENSE, {"op": "activation", "fn": "exp", "rate": -1e308}, DENSE]},
+        {"layers": [DENSE, {"op": "residual", "body": [DENSE], "scale": 1e200}, DENSE]},
+    ],
+)
+def test_numbers_whose_powers_overflow_are_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(InvalidKernelError, match="too large for a parameter"):
+        parse_kernel(source)
+
+
 @pytest.mark.parametrize(("op", "field", "fill"), OPS)
 def test_no_number_of_a_layer_makes_its_cost_endless(op: str, field: str, fill: Any) -> None:
     for number in HUGE:
