@@ -42,7 +42,7 @@ def _executing(dask_worker: Worker) -> int:
     return len(dask_worker.state.executing)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -93,6 +93,7 @@ def test_mnist_pca(lab: Lab, tmp_path: Path) -> None:
     assert len(write(report, tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_deq_mnist(lab: Lab, tmp_path: Path) -> None:
     ridge = 1e-4
     report = deq_mnist.measure(lab, deq_mnist.Size(train=80, test=40, ridges=(ridge,)))

@@ -158,6 +158,7 @@ def test_edge_of_chaos_phase_and_limit_against_the_reference(bench: Bench) -> No
     assert limit["ntk_distinct"] == pytest.approx(variance / 3, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_kernels_of_the_angle_against_the_reference(bench: Bench) -> None:
     spectra, smooth = oracle("spectra"), oracle("smoothness")
     kernel = {"preset": "fc", "depth": 2, "w_std": 2**0.5, "b_std": 0.3}

@@ -98,6 +98,7 @@ def test_rows_of_the_cross_gram_are_test_samples(bench: Bench, tmp_path: Path) -
     np.testing.assert_allclose(values, bench.k_cross, rtol=3e-6)
 
 
+@pytest.mark.slow
 def test_a_convolutional_gram_of_images(bench: Bench) -> None:
     """Samples keep their axes; the estimate says what is carried per pair; bad shapes are told."""
     client, kernel = bench.client, {"preset": "cntk", "depth": 2}

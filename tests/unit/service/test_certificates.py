@@ -21,8 +21,6 @@ from service.certificates import (
 from service.cli.app import build
 from storage.errors import ConflictError
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,7 +35,7 @@ def files(folder: Path, role: str) -> tuple[Path, Path, Path]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_has_a_certificate_of_the_ca(folder: Path, role: str) -> None:
-    assert faults(*files(folder, role), NOW) == []
+    assert faults(*files(folder, role), datetime.now(UTC)) == []
     own = x509.load_pem_x509_certificate((folder / f"{role}.pem").read_bytes())
     names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert set(names.get_values_for_type(x509.DNSName)) == {"localhost", "node7.example"}
@@ -67,10 +65,10 @@ def test_nothing_is_overwritten(folder: Path) -> None:
 
 def test_they_end_after_the_days_asked_for(folder: Path) -> None:
     for name in (CA_NAME, *ROLES):
-        left = expiry(folder / f"{name}.pem") - NOW
+        left = expiry(folder / f"{name}.pem") - datetime.now(UTC)
         assert abs(left - timedelta(days=30)) < timedelta(minutes=10)
     ca, certificate, key = files(folder, "worker")
-    found = faults(ca, certificate, key, NOW + timedelta(days=31))
+    found = faults(ca, certificate, key, datetime.now(UTC) + timedelta(days=31))
     assert len(found) == 2
     assert all("expired on" in fault for fault in found)
 
@@ -78,9 +76,15 @@ def test_they_end_after_the_days_asked_for(folder: Path) -> None:
 def test_what_does_not_belong_together_is_named(folder: Path, tmp_path: Path) -> None:
     write_certificates(tmp_path, make_certificates([], 30))
     ca, certificate, key = files(folder, "worker")
-    assert "not signed by the CA" in faults(tmp_path / "ca.pem", certificate, key, NOW)[0]
-    assert "is not the key of" in faults(ca, certificate, folder / "service-key.pem", NOW)[0]
-    assert "PEM" in faults(ca, key, key, NOW)[0]
+    assert (
+        "not signed by the CA"
+        in faults(tmp_path / "ca.pem", certificate, key, datetime.now(UTC))[0]
+    )
+    assert (
+        "is not the key of"
+        in faults(ca, certificate, folder / "service-key.pem", datetime.now(UTC))[0]
+    )
+    assert "PEM" in faults(ca, key, key, datetime.now(UTC))[0]
 
 
 def test_the_command_says_how_to_use_what_it_made(tmp_path: Path) -> None:
