@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.errors import ConflictError, GramianError
+from storage.errors import ConflictError, MissingExtraError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -24,12 +24,6 @@ CA_NAME = "ca"
 _CLOCK_SLACK = timedelta(minutes=5)
 
 
-class MissingTlsError(GramianError):
-    """The package that makes certificates is not installed."""
-
-    kind = "missing-extra"
-
-
 @dataclass(frozen=True)
 class Pair:
     """A certificate and its private key, in PEM."""
@@ -39,11 +33,11 @@ class Pair:
 
 
 def require_cryptography() -> None:
-    """Raises MissingTlsError."""
+    """Raises MissingExtraError."""
     try:
         import cryptography  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingTlsError(
+        raise MissingExtraError(
             "Making and reading certificates needs the package cryptography.",
             advice="Install it: pip install 'gramian[tls]'.",
         ) from error

@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for the rest of a request's head, and for ever for a client to read on; a few
 hundred such connections (slowloris) use up the file descriptors of a service. A slow body is the
-application's business: `middleware.BodyPace`.
+application's business: `middleware.BodyLimit`.
 """
 
 from __future__ import annotations

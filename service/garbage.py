@@ -61,7 +61,7 @@ def find(context: JobContext, retention: Retention) -> list[Item]:
     moment = datetime.now(UTC)
     return [
         *_orphans(context, retention),
-        *_checkpoints(context, retention),
+        *_leftovers_of_jobs(context, retention),
         *_expired_matrices(context, retention, moment),
         *_expired_datasets(context, retention, moment),
     ]
@@ -110,7 +110,7 @@ def _orphans(context: JobContext, retention: Retention) -> Iterator[Item]:
                 yield Item(kind, name, "no record in the catalog", size, recorded=False)
 
 
-def _checkpoints(context: JobContext, retention: Retention) -> Iterator[Item]:
+def _leftovers_of_jobs(context: JobContext, retention: Retention) -> Iterator[Item]:
     jobs = context.catalog.open_jobs()
     looks = (
         ("checkpoint", "solves", {job.matrix_id for job in jobs}, "no open job goes on from it"),

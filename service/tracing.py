@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from storage.errors import GramianError
+from storage.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from workers.tiles import TileResult
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 Attributes = Mapping[str, str | int | float | bool]
-
-
-class MissingOtelError(GramianError):
-    """Traces are wanted, but the packages that send them are not installed."""
-
-    kind = "missing-extra"
 
 
 class Tracing:
@@ -57,13 +51,13 @@ class Tracing:
 
 
 def open_tracing(environment: Mapping[str, str]) -> Tracing:
-    """What `environment` asks for. Raises MissingOtelError."""
+    """What `environment` asks for. Raises MissingExtraError."""
     if not environment.get(ENDPOINT_VARIABLE):
         return Tracing()
     try:
         from service.otel import exporting_tracing
     except ModuleNotFoundError as error:
-        raise MissingOtelError(
+        raise MissingExtraError(
             f"{ENDPOINT_VARIABLE} is set, and {error.name} is not installed.",
             advice="Install it: pip install 'gramian[otel]'; or unset the variable.",
         ) from error

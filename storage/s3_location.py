@@ -44,7 +44,7 @@ class S3Location:
 
     @property
     def url(self) -> str:
-        """What `parse` makes an equal location from, whatever the environment says."""
+        """What `parse_s3_url` makes an equal location from, whatever the environment says."""
         options: dict[str, str] = {"region": self.region}
         if self.endpoint is not None:
             options["endpoint"] = self.endpoint

@@ -17,7 +17,7 @@ import typer
 
 from service.cli.connection import DEFAULT_URL, JsonOption, UrlOption
 from service.cli.outcome import ExitCode, print_json, stdout
-from storage.errors import GramianError
+from storage.errors import GramianError, MissingExtraError
 
 if TYPE_CHECKING:
     from workers.tls import TlsFiles
@@ -133,12 +133,12 @@ def tls_findings() -> Iterator[Finding]:
 
 
 def _certificates(files: TlsFiles) -> Finding:
-    from service.certificates import MissingTlsError, expiry, faults, require_cryptography
+    from service.certificates import expiry, faults, require_cryptography
 
     name, renew = "certificates", "make a new set for all machines: gramian certs"
     try:
         require_cryptography()
-    except MissingTlsError as error:
+    except MissingExtraError as error:
         return Finding(name, "warning", "cannot be read here", error.advice)
     now = datetime.now(UTC)
     try:

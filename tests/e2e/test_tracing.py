@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import service.app
 from service.otel import OtelTracing
-from service.tracing import ENDPOINT_VARIABLE, MissingOtelError, Tracing, open_tracing
+from service.tracing import ENDPOINT_VARIABLE, Tracing, open_tracing
+from storage.errors import MissingExtraError
 from support.cluster import ClusterProcesses
 from support.server import live_server, offline_settings
 from workers.tiles import TileResult
@@ -178,6 +179,6 @@ def test_nothing_is_imported_when_nobody_asks() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "service.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(MissingOtelError, match=r"opentelemetry\.sdk\.trace") as missing:
+    with pytest.raises(MissingExtraError, match=r"opentelemetry\.sdk\.trace") as missing:
         open_tracing({ENDPOINT_VARIABLE: "http://127.0.0.1:1"})
     assert "gramian[otel]" in missing.value.advice
