@@ -27,6 +27,8 @@ from service.deps import Services
 from service.errors import add_error_handlers
 from service.events import EventBus
 from service.guide import guide_routes
+from service.http.middleware import BodyLimit, HeadLimit, RequestId, ServerTiming
+from service.http.receive import sweep
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
 from service.jobs.leases import LeaseKeeper, new_holder
@@ -34,9 +36,6 @@ from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
 from service.keyring import Keyring
-from service.metrics import CountRequests, Metrics
-from service.middleware import BodyLimit, HeadLimit, RequestId, ServerTiming
-from service.receive import sweep
 from service.routes import (
     access,
     admin,
@@ -58,7 +57,8 @@ from service.schemas.jobs import EstimateOut, JobOut, JobResult
 from service.schemas.matrices import MatrixOut, SliceOut
 from service.schemas.pictures import ClusterOut, PreviewOut, StatisticsOut, TilesOut
 from service.settings import ServiceSettings
-from service.tracing import TraceRequests, open_tracing
+from service.telemetry.metrics import CountRequests, Metrics
+from service.telemetry.tracing import TraceRequests, open_tracing
 from storage.blobs import open_blobs
 from storage.catalog import open_catalog
 from storage.ownership import claim

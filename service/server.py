@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from service.app import create_app
-from service.connections import connection_factory
 from service.events import EventBus
+from service.http.connections import connection_factory
 from service.settings import ServiceSettings
 from workers.logs import configure
 

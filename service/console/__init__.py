@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from service.byte_ranges import matches_etag
+from service.http.byte_ranges import matches_etag
 
 _FOLDER = Path(__file__).parent
 _PREFIX = "/console/"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from service.jobs.compute import Compute
 from service.jobs.shares import Shares
-from service.metrics import Metrics
 from service.settings import ServiceSettings
-from service.tracing import Tracing
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing
 from storage.blobs import BlobStore
 from storage.catalog import Catalog, LeaseRecord
 

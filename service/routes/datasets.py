@@ -15,20 +15,20 @@ from starlette.responses import JSONResponse
 from service.access import give_up
 from service.deps import CallerDep, PageDep, Services, ServicesDep, get_services
 from service.errors import InsufficientStorageError, InvalidRequestError
-from service.identity import Caller
-from service.jobs.quotas import check_stored_bytes
-from service.receive import ReceivedForm, received_form
-from service.routes.matrices import RowsQuery
-from service.schemas.common import EXAMPLE_DATASET, Page, error_responses, link
-from service.schemas.datasets import DatasetOut
-from service.schemas.matrices import SliceOut
-from service.slices import (
+from service.http.receive import ReceivedForm, received_form
+from service.http.slices import (
     NPY,
     check_slice_size,
     choose_media_type,
     npy_bytes,
     parse_slice,
 )
+from service.identity import Caller
+from service.jobs.quotas import check_stored_bytes
+from service.routes.matrices import RowsQuery
+from service.schemas.common import EXAMPLE_DATASET, Page, error_responses, link
+from service.schemas.datasets import DatasetOut
+from service.schemas.matrices import SliceOut
 from service.views import dataset_view, next_link
 from storage import datasets
 from storage.catalog import DatasetRecord

@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from service.deps import ServicesDep
-from service.responses import NO_SCRIPTS
+from service.http.responses import NO_SCRIPTS
 from service.schemas.common import error_responses
 from service.schemas.experiments import EXAMPLE_EXPERIMENT, ExperimentOut, ExperimentResult
 

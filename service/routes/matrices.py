@@ -10,10 +10,7 @@ from starlette.responses import JSONResponse
 from service.access import give_up
 from service.deps import CallerDep, PageDep, ServicesDep
 from service.errors import InvalidRequestError, json_safe
-from service.schemas.common import EXAMPLE_MATRIX, Page, error_responses
-from service.schemas.matrices import MatrixOut, SliceOut
-from service.schemas.tasks import ArrayName
-from service.slices import (
+from service.http.slices import (
     NPY,
     SLICE_PATTERN,
     check_slice_size,
@@ -21,6 +18,9 @@ from service.slices import (
     npy_bytes,
     parse_slice,
 )
+from service.schemas.common import EXAMPLE_MATRIX, Page, error_responses
+from service.schemas.matrices import MatrixOut, SliceOut
+from service.schemas.tasks import ArrayName
 from service.views import matrix_view, next_link
 from storage import matrices
 from storage.catalog import MatrixState

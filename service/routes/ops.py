@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.deps import Services, ServicesDep
 from service.schemas.common import Check, Health, Landing, Readiness, error_responses
-from service.scrape import exposition
+from service.telemetry.scrape import exposition
 from storage.errors import GramianError
 from storage.format import FORMAT_VERSION
 

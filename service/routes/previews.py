@@ -10,9 +10,10 @@ from blake3 import blake3
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from service.byte_ranges import matches_etag
 from service.deps import CallerDep, Services, ServicesDep
 from service.errors import InvalidRequestError, json_safe
+from service.http.byte_ranges import matches_etag
+from service.http.slices import NPY, choose_media_type, npy_bytes, parse_slice
 from service.pictures import heatmap
 from service.pictures.cells import Cells, Source, read_cells
 from service.pictures.colors import ColorMap
@@ -28,7 +29,6 @@ from service.routes.matrices import (
 )
 from service.schemas.common import error_responses
 from service.schemas.pictures import PreviewOut, StatisticsOut
-from service.slices import NPY, choose_media_type, npy_bytes, parse_slice
 from storage.catalog import MatrixRecord
 from storage.errors import NotReadyError, TooLargeError
 from storage.format import MatrixManifest

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.byte_ranges import matches_etag
 from service.deps import CallerDep, ServicesDep
-from service.responses import StoredObjectResponse
+from service.http.byte_ranges import matches_etag
+from service.http.responses import StoredObjectResponse
 from service.routes.matrices import MatrixIdPath
 from service.schemas.common import error_responses
 from storage.format import MatrixManifest

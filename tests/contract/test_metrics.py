@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from storage.catalog.records import TileRecord
 from support.server import LiveServer
 from workers.tiles import TileResult

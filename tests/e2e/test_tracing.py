@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import service.app
-from service.otel import OtelTracing
-from service.tracing import ENDPOINT_VARIABLE, Tracing, open_tracing
+from service.telemetry.otel import OtelTracing
+from service.telemetry.tracing import ENDPOINT_VARIABLE, Tracing, open_tracing
 from storage.errors import MissingExtraError
 from support.cluster import ClusterProcesses
 from support.server import live_server, offline_settings
@@ -164,9 +164,9 @@ def test_spans_arrive_where_the_variable_says(
 def test_nothing_is_imported_when_nobody_asks() -> None:
     program = (
         "import sys, service.server\n"
-        "from service.tracing import open_tracing\n"
+        "from service.telemetry.tracing import open_tracing\n"
         "open_tracing({})\n"
-        "unwanted = ('service.otel', 'opentelemetry.sdk', 'opentelemetry.exporter')\n"
+        "unwanted = ('service.telemetry.otel', 'opentelemetry.sdk', 'opentelemetry.exporter')\n"
         "sys.exit(', '.join(n for n in sys.modules if n.startswith(unwanted)) or 0)\n"
     )
     done = subprocess.run(
@@ -177,7 +177,7 @@ def test_nothing_is_imported_when_nobody_asks() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "service.otel")
+    monkeypatch.delitem(sys.modules, "service.telemetry.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(MissingExtraError, match=r"opentelemetry\.sdk\.trace") as missing:
         open_tracing({ENDPOINT_VARIABLE: "http://127.0.0.1:1"})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.middleware import BodyLimit
+from service.http.middleware import BodyLimit
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.byte_ranges import (
+from service.http.byte_ranges import (
     ByteRange,
     UnsatisfiableRangeError,
     matches_etag,

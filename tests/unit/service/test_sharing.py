@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from service.events import EventBus, job_events
-from service.receive import sweep
+from service.http.receive import sweep
 from service.settings import ServiceSettings
 from storage.catalog import Catalog, open_catalog
 from support.catalogs import create_job

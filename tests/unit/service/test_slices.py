@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.client.arrays import pieces, slice_text
 from service.errors import InvalidRequestError
-from service.slices import npy_bytes, parse_slice
+from service.http.slices import npy_bytes, parse_slice
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.errors import PROBLEM_MEDIA_TYPE, error_document, problem
-from service.middleware import head_too_large
+from service.http.middleware import head_too_large
 from service.settings import ServiceSettings
 
 _RETRY_SECONDS = 5

@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry. Imported only when traces are wanted (`service.tracing`).
+"""Spans by OpenTelemetry. Imported only when traces are wanted (`service.telemetry.tracing`).
 
 Nothing global is set: the provider belongs to one application.
 """
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.tracing import Attributes, Tracing
+from service.telemetry.tracing import Attributes, Tracing
 from workers.tiles import TileResult
 
 _NANOSECONDS = 1_000_000_000

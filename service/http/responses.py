@@ -10,14 +10,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.byte_ranges import (
+from service.errors import problem, problem_response
+from service.http.byte_ranges import (
     ByteRange,
     UnsatisfiableRangeError,
     matches_etag,
     parse_range,
     range_applies,
 )
-from service.errors import problem, problem_response
 from storage.blobs import BlobStore
 from storage.errors import MissingChunkError
 from storage.reader import StoredObject

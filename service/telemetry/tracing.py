@@ -55,7 +55,7 @@ def open_tracing(environment: Mapping[str, str]) -> Tracing:
     if not environment.get(ENDPOINT_VARIABLE):
         return Tracing()
     try:
-        from service.otel import exporting_tracing
+        from service.telemetry.otel import exporting_tracing
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{ENDPOINT_VARIABLE} is set, and {error.name} is not installed.",

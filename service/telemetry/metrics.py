@@ -1,7 +1,7 @@
 """Prometheus metrics of one service. A registry of its own per application: nothing is global.
 
 Counters are raised where things happen; what can be asked (jobs by state, workers, residuals) is
-asked when a scraper comes (`service.scrape`).
+asked when a scraper comes (`service.telemetry.scrape`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""HTTP itself, below the routes: connections, limits of requests, bodies, ranges, responses."""
