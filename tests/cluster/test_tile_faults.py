@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import threading
 import time
@@ -18,16 +17,15 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from storage import datasets, matrices
+from storage import datasets
 from storage.blobs import BlobStore, open_blobs
 from support.aftermath import eventually
 from support.cluster import ClusterProcesses, worker_pids
-from support.gram_runs import Run, gram_task, random_dataset
+from support.gram_runs import Run, gram_task, pixel_task, random_dataset
 from workers.cluster import ClusterSettings, connect, start_local
 from workers.driver import DriverSettings
 from workers.errors import WorkerMemoryError
-from workers.kernels.spec import parse_kernel
-from workers.pixel_gram import PixelTask, compute_pixel_batch, pixel_manifest
+from workers.pixel_gram import compute_pixel_batch
 from workers.plan import Tile, TilePlan
 from workers.tiles import BatchResult, GramTask, TileTask, compute_batch
 
@@ -129,27 +127,10 @@ def test_a_hanging_worker_loses_its_tiles_to_the_others(
         cluster.kill()
 
 
-CONV = {"op": "conv", "filter": [3, 3], "w_std": 2**0.5}
-NETWORK = parse_kernel({"layers": [CONV, {"op": "activation", "fn": "relu"}, CONV]})
-
-
 def pixel_run(blobs: BlobStore) -> Run:
     """A run over the pixels of one image: 28 tiles of about 0.1 s each."""
     x = np.random.default_rng(0).random((1, 56, 56, 3)).astype(np.float32)
-    info = datasets.ingest(blobs, x)
-    manifest = pixel_manifest(NETWORK, info, (0, 0), dtype="float32", outputs=("ntk",))
-    matrices.create(blobs, manifest)
-    return Run(
-        PixelTask(  # type: ignore[arg-type]
-            store_url=blobs.url,
-            manifest=manifest,
-            kernel=NETWORK.canonical(),
-            x=info,
-            panel_cache_bytes=64 << 20,
-            run=secrets.token_hex(8),
-            images=(0, 0),
-        )
-    )
+    return Run(pixel_task(blobs, datasets.ingest(blobs, x), (0, 0), outputs=("ntk",)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("victims", [1, 2], ids=["one worker", "all workers"])

@@ -17,10 +17,14 @@ from storage.digest import array_digest
 from workers.driver import DriverSettings, GramOutcome, run_gram
 from workers.gram import gram_manifest
 from workers.kernels.spec import parse_kernel
+from workers.pixel_gram import PixelTask, pixel_manifest
 from workers.plan import TilePlan
 from workers.tiles import GramTask, TileResult
 
 RELU3 = {"preset": "fc", "depth": 3, "activation": "relu", "w_std": 2**0.5}
+CONV = {"op": "conv", "filter": [3, 3], "w_std": 2**0.5}
+RELU = {"op": "activation", "fn": "relu"}
+PIXEL_NETWORK = {"layers": [CONV, RELU, CONV]}
 
 
 def random_dataset(blobs: BlobStore, rows: int, features: int = 20, seed: int = 0) -> DatasetInfo:
@@ -58,6 +62,29 @@ def gram_task(
         x2=x2,
         panel_cache_bytes=64 << 20,
         run=secrets.token_hex(8),
+    )
+
+
+def pixel_task(
+    blobs: BlobStore,
+    x: DatasetInfo,
+    images: tuple[int, int],
+    *,
+    outputs: tuple[str, ...] = ("nngp", "ntk"),
+    **options: Any,
+) -> PixelTask:
+    """The same for the pixels of two images of `x`, by PIXEL_NETWORK."""
+    spec = parse_kernel(PIXEL_NETWORK)
+    manifest = pixel_manifest(spec, x, images, dtype="float32", outputs=outputs, **options)
+    matrices.create(blobs, manifest)
+    return PixelTask(
+        store_url=blobs.url,
+        manifest=manifest,
+        kernel=spec.canonical(),
+        x=x,
+        panel_cache_bytes=1 << 20,
+        run=secrets.token_hex(8),
+        images=images,
     )
 
 

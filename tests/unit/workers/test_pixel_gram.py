@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from storage import datasets, matrices, open_matrix
 from storage.blobs import BlobStore, open_blobs
 from storage.datasets import DatasetInfo
-from support.gram_runs import Run
+from support.gram_runs import CONV, PIXEL_NETWORK, RELU, Run, pixel_task
 from workers.errors import RepairMismatchError
 from workers.gram import InvalidGramError
 from workers.kernels import parse_kernel
@@ -29,9 +28,7 @@ from workers.pixel_gram import (
 from workers.plan import TilePlan
 from workers.tiles import TileFailure
 
-CONV = {"op": "conv", "filter": [3, 3], "w_std": 2**0.5}
-RELU = {"op": "activation", "fn": "relu"}
-NETWORK = parse_kernel({"layers": [CONV, RELU, CONV]})
+NETWORK = parse_kernel(PIXEL_NETWORK)
 
 
 @pytest.fixture
@@ -39,23 +36,6 @@ def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of two rows."""
     monkeypatch.setattr(planning, "SMALL_BLOCK_PIXELS", 8)
     monkeypatch.setattr(planning, "HALOS_PER_STRIP", 0)
-
-
-def pixel_task(
-    blobs: BlobStore, x: DatasetInfo, images: tuple[int, int], **options: Any
-) -> PixelTask:
-    outputs = ("nngp", "ntk")
-    manifest = pixel_manifest(NETWORK, x, images, dtype="float32", outputs=outputs, **options)
-    matrices.create(blobs, manifest)
-    return PixelTask(
-        store_url=blobs.url,
-        manifest=manifest,
-        kernel=NETWORK.canonical(),
-        x=x,
-        panel_cache_bytes=1 << 20,
-        run=secrets.token_hex(8),
-        images=images,
-    )
 
 
 @pytest.mark.usefixtures("low_strips")
