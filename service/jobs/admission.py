@@ -56,16 +56,19 @@ def _check_memory(context: JobContext, plan: Plan) -> None:
 
 
 def _check_storage(context: JobContext, plan: Plan) -> None:
-    needed = disk_bytes(plan.estimate)
+    needed, scratch = disk_bytes(plan.estimate), int(plan.estimate.get("scratch_bytes", 0))
     pledged = _pledged_bytes(context.catalog)
     free = context.blobs.free_bytes()
     reserve = context.settings.reserved_disk_bytes
-    if free is not None and needed + pledged > free - reserve:
+    if free is not None and needed + scratch + pledged > free - reserve:
+        working = f", and {scratch} while it is worked out" if scratch else ""
+        without = "ask for a method or selection that keeps no factor" if scratch else "use float32"
         raise InsufficientStorageError(
-            f"The result needs {needed} bytes. {free} are free, of which {reserve} stay reserved"
-            f" and open jobs have yet to write up to {pledged}.",
-            advice="Delete matrices that are no longer needed, or use float32.",
+            f"The result needs {needed} bytes{working}. {free} are free, of which {reserve} stay"
+            f" reserved and open jobs have yet to write up to {pledged}.",
+            advice=f"Delete matrices that are no longer needed, or {without}.",
             needed_bytes=needed,
+            scratch_bytes=scratch,
             free_bytes=free,
             reserved_disk_bytes=reserve,
             pledged_bytes=pledged,

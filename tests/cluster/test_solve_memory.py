@@ -12,8 +12,12 @@ from distributed import Client
 
 from storage.blobs import BlobStore
 from storage.format import ArrayLayout
+from storage.matrices import load_manifest
 from support.grams import sealed
 from workers.memory import WORKER_BASE_BYTES
+from workers.predictions.large_ridge import run_large_ridge
+from workers.predictions.ridge_trial import LargeRidge
+from workers.predictions.stored_ridge import RidgeAsked
 from workers.solves.memory import (
     cholesky_worker_bytes,
     falkon_worker_bytes,
@@ -21,7 +25,8 @@ from workers.solves.memory import (
     placement_bytes,
     tiled_worker_bytes,
 )
-from workers.solves.policy import preconditioner_rank
+from workers.solves.policy import left_out_worker_bytes, preconditioner_rank
+from workers.solves.source import StoredTiles
 from workers.solves.task import SolveRequest, run_solve
 
 pytestmark = pytest.mark.cluster
@@ -111,5 +116,26 @@ def test_peak_is_within_the_projection(
     assert result.outcome.usable
     assert max(peak.values()) <= projected
     # The terms of the method hold by themselves, without the slack of the idle worker's share.
+    grown = max(peak[worker] - idle[worker] for worker in peak)
+    assert grown <= projected - WORKER_BASE_BYTES + SLACK_BYTES
+
+
+@pytest.mark.slow
+def test_leave_one_out_is_within_its_projection(own_client: Client, blobs: BlobStore) -> None:
+    targets = np.random.default_rng(1).standard_normal((ROWS, RHS))
+
+    def run(rows: int) -> int:
+        source = StoredTiles(blobs.url, load_manifest(blobs, matrix(blobs, rows)), "ntk")
+        asked = RidgeAsked((0.1,), False, None, 0)
+        request = LargeRidge(source, targets[:rows], None, asked, None, None, f"mx-{rows:032x}")
+        assert run_large_ridge(own_client, request, worker_memory_bytes=1 << 30) is not None
+        return left_out_worker_bytes(source.layout, rhs=RHS, base_bytes=WORKER_BASE_BYTES)
+
+    own_client.run(_import_methods)
+    run(64)
+    idle = own_client.run(_reset_peak)
+    projected = run(ROWS)
+    peak = own_client.run(_peak_bytes)
+    assert max(peak.values()) <= projected
     grown = max(peak[worker] - idle[worker] for worker in peak)
     assert grown <= projected - WORKER_BASE_BYTES + SLACK_BYTES

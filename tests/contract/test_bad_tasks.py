@@ -378,8 +378,7 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
     ):
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
         asked = (
-            *(spectrum(), ridge(), classify(), analysis("conditioning")),
-            *(svm(), label_kernel()),
+            *(spectrum(), analysis("conditioning"), svm(), label_kernel()),
             posterior(cross=MISSING, test_matrix=MISSING, model="ensemble", time=1.0),
             likelihood(method="cholesky"),
         )
@@ -387,8 +386,48 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})
             assert (response.status_code, response.json()["kind"]) == (413, "too-large")
             assert response.json()["limit_rows"] == 19
-        refused = http.post("/v1/estimates", json={"task": resolved(ridge(), made)})
-        assert "k_fold" in refused.json()["advice"]  # which works at any size
+
+
+def test_leave_one_out_that_no_worker_has_room_for_is_refused_with_a_way_out(
+    tmp_path: Path,
+) -> None:
+    settings = offline_settings(tmp_path, worker_memory_limit_bytes=256 << 20)
+    with live_server(settings) as server, server.http() as http:
+        with server.client() as client:
+            train = client.upload(RNG.standard_normal((20, 4)), np.arange(20) % 3).id
+        request = {"kernel": KERNEL, "x1": train, "x2": None}
+        made = {"gram": put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id}
+        for task in (ridge(), classify()):
+            response = http.post("/v1/estimates", json={"task": resolved(task, made)})
+            refused = response.json()
+            assert (response.status_code, refused["kind"]) == (413, "too-large")
+            assert refused["projected_bytes"] > refused["worker_memory_bytes"] == 256 << 20
+            assert "k_fold" in refused["advice"]
+
+
+def test_a_store_without_room_for_the_factor_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        live_server(offline_settings(tmp_path, max_dense_rows=19)) as server,
+        server.http() as http,
+    ):
+        with server.client() as client:
+            train = client.upload(RNG.standard_normal((20, 4)), np.arange(20) % 3).id
+        request = {"kernel": KERNEL, "x1": train, "x2": None}
+        made = {"gram": put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id}
+        task = {"task": resolved(ridge(), made)}
+        cost = http.post("/v1/estimates", json=task).json()["estimate"]
+        assert cost["scratch_bytes"] > 0
+        needed = cost["bytes_written"] + cost["preview_bytes"] + cost["scratch_bytes"]
+        blobs = type(server.services.blobs)
+        monkeypatch.setattr(blobs, "free_bytes", lambda self: needed - 1)
+        refused = http.post("/v1/jobs", json=task)
+        assert (refused.status_code, refused.json()["kind"]) == (507, "insufficient-storage")
+        assert refused.json()["scratch_bytes"] == cost["scratch_bytes"]
+        assert "keeps no factor" in refused.json()["advice"]
+        monkeypatch.setattr(blobs, "free_bytes", lambda self: needed)
+        assert http.post("/v1/jobs", json=task).status_code == 202
 
 
 def test_more_columns_than_the_service_keeps_of_one_job_are_refused(tmp_path: Path) -> None:

@@ -73,9 +73,25 @@ def test_the_best_of_several_ridges_by_folds(bench: Bench) -> None:
     found = np.mean(answer.arrays["labels"] == bench.test_labels)
     assert answer.summary["test"]["accuracy"] == found > 0.6
 
-    with pytest.raises(ApiError, match="at most 100 rows") as refused:
-        bench.client.ridge(bench.gram, [1.0])
-    assert "k_fold" in refused.value.advice
+
+def test_the_best_of_several_ridges_leaving_one_out(bench: Bench) -> None:
+    ridges = [1e-3, 1e-2, 1.0]
+    job = bench.client.classify(bench.gram, ridges, cross=bench.cross, array="nngp")
+    answer = bench.client.answer(job)
+    k = bench.kernel["nngp"]
+    train, cross = k[:TRAIN, :TRAIN], k[TRAIN:, :TRAIN]
+    y = np.eye(CLASSES)[bench.labels] - 1 / CLASSES
+    for relative, found in zip(ridges, answer.summary["curve"], strict=True):
+        ridge = relative * np.trace(train) / TRAIN
+        inverse = np.linalg.inv(train + ridge * np.eye(TRAIN))
+        residuals = inverse @ y / np.diag(inverse)[:, None]
+        assert found["ridge"] == pytest.approx(ridge, rel=1e-5)
+        assert found["mean_squared_error"] == pytest.approx((residuals**2).mean(), rel=1e-4)
+        if found["ridge"] == answer.summary["ridge"]:
+            np.testing.assert_allclose(answer.arrays["held_out"], y - residuals, atol=1e-4)
+            predicted = cross @ inverse @ y
+            np.testing.assert_allclose(answer.arrays["predictions"], predicted, atol=1e-4)
+    assert answer.summary["selection"] == "leave_one_out"
 
 
 def test_a_posterior_with_its_variance(bench: Bench) -> None:

@@ -67,14 +67,18 @@ class Eigensystem:
 
     def rounding_note(self, ridge: float) -> list[str]:
         """What a reader must know of the digits of (K + ridge·I)⁻¹."""
-        smallest = float(self.values[0]) + ridge
-        if smallest >= self.rounding:
-            return []
-        return [
-            f"The smallest eigenvalue of K + {ridge:.3g} I is {smallest:.3g}, below the rounding"
-            f" of the stored entries ({self.rounding:.3g}): the answer follows rounding errors."
-            f" Raise the ridge above {self.rounding:.3g} or store the Gram matrix in float64."
-        ]
+        return rounding_note(float(self.values[0]) + ridge, self.rounding, ridge)
+
+
+def rounding_note(smallest: float, rounding: float, ridge: float) -> list[str]:
+    """The same for a `smallest` eigenvalue of K + ridge·I and `Eigensystem.rounding`."""
+    if smallest >= rounding:
+        return []
+    return [
+        f"The smallest eigenvalue of K + {ridge:.3g} I is {smallest:.3g}, below the rounding"
+        f" of the stored entries ({rounding:.3g}): the answer follows rounding errors."
+        f" Raise the ridge above {rounding:.3g} or store the Gram matrix in float64."
+    ]
 
 
 def eigensystem(matrix: NDArray[Any]) -> Eigensystem:
@@ -84,13 +88,14 @@ def eigensystem(matrix: NDArray[Any]) -> Eigensystem:
     """
     gram = check_gram(matrix)
     values, vectors = linalg.eigh(gram.values, driver="evd", check_finite=False)
-    return Eigensystem(gram.values, values, vectors, kernel_rounding(gram.epsilon, values))
+    rounding = kernel_rounding(gram.epsilon, len(values), float(np.abs(values).max()))
+    return Eigensystem(gram.values, values, vectors, rounding)
 
 
-def kernel_rounding(epsilon: float, values: Floats) -> float:
-    """`Eigensystem.rounding` for entries of relative accuracy `epsilon`."""
-    float64_epsilon = len(values) * float(np.finfo(np.float64).eps)
-    return max(epsilon, float64_epsilon) * float(np.abs(values).max())
+def kernel_rounding(epsilon: float, rows: int, largest: float) -> float:
+    """`Eigensystem.rounding` of K (rows, rows) with entries of relative accuracy `epsilon`;
+    `largest`: of its eigenvalues, in absolute value."""
+    return max(epsilon, rows * float(np.finfo(np.float64).eps)) * largest
 
 
 def relative_residuals(kernel: Floats, dual: Floats, targets: Floats, ridge: float) -> list[float]:

@@ -30,7 +30,7 @@ from workers.predictions.stored_dynamics import (
     report,
 )
 from workers.predictions.time_factors import descent_factors, flow_factors
-from workers.solves.block_lanczos import top_eigenpairs
+from workers.solves.block_lanczos import top_eigenvalue
 from workers.solves.errors import SolveFailedError, SolveInterrupted, require_usable
 from workers.solves.operator import Operator
 from workers.solves.request import OnProgress, SolveRequest
@@ -42,7 +42,6 @@ from workers.solves.task import run_solve
 SERIES_TOLERANCE = 1e-12  # of the largest dual that an eigenvalue can have
 MOST_PASSES = 20_000  # over K, for the squared loss
 DUAL_TOLERANCE = 1e-6  # relative residual at the end of training
-EIGENVALUE_TOLERANCE = 1e-4
 ABOVE = 1e-3  # of λ₁: how far beyond the largest Rayleigh quotient eigenvalues may lie
 
 
@@ -85,7 +84,7 @@ def run_large_dynamics(
         operator = cluster.operator(source, columns)
         try:
             kernel = _Products(operator, on_progress)
-            rates = Rates.of(asked, _largest(cluster, operator), ridge)
+            rates = Rates.of(asked, top_eigenvalue(operator, should_stop=should_stop), ridge)
             duals = _duals(client, cluster, request, training, kernel, rates, on_progress)
             # All moments at once would be the widest block of vectors of the whole job.
             train = np.stack([start + kernel @ dual for dual in duals], axis=1)
@@ -119,15 +118,6 @@ class _Products:
         self._done += 1
         self._on_progress({"phase": "training", "done": self._done, "total": self.total})
         return product
-
-
-def _largest(cluster: SolveCluster, operator: Operator) -> float:
-    """λ₁ of the kernel. Raises SolveInterrupted, SolveFailedError."""
-    found = top_eigenpairs(
-        operator, 1, tolerance=EIGENVALUE_TOLERANCE, should_stop=cluster.should_stop
-    )
-    require_usable(found.outcome, "The largest eigenvalue")
-    return float(found.values[0])
 
 
 def _duals(

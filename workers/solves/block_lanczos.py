@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import eigh, qr
 
-from workers.solves.errors import InvalidSolveError, SolveInterrupted
+from workers.solves.errors import InvalidSolveError, SolveInterrupted, require_usable
 from workers.solves.operator import Operator
 from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome, SolveStats
@@ -23,6 +23,7 @@ from workers.solves.spectrum import Spectrum
 
 EXTRA_COLUMNS = 10  # of a block beyond the wanted eigenvalues
 SPACE_BYTES = 512 << 20  # of the basis; at least three blocks are kept whatever their size
+TOP_TOLERANCE = 1e-4  # of `top_eigenvalue`
 FLOOR_FACTOR = 3.0  # × eps × λ_max: residuals that float32 products cannot go below
 
 
@@ -89,6 +90,13 @@ def top_eigenpairs(
     stats.certified = (residuals / scale).tolist() if scale > 0 else [0.0] * count
     stats.seconds = time.monotonic() - started
     return Spectrum(values, vectors, residuals, count == rows, outcome, stats)
+
+
+def top_eigenvalue(operator: Operator, *, should_stop: Callable[[], bool]) -> float:
+    """λ₁ to TOP_TOLERANCE. Raises SolveInterrupted, and SolveFailedError if there is none."""
+    found = top_eigenpairs(operator, 1, tolerance=TOP_TOLERANCE, should_stop=should_stop)
+    require_usable(found.outcome, "The largest eigenvalue")
+    return float(found.values[0])
 
 
 class _Space:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from storage.format import ArrayLayout
 from workers.memory import WORKER_BASE_BYTES
 from workers.solves.falkon import STRIP_ROWS as PANEL_STRIP_ROWS
+from workers.solves.inverse_diagonal import panel_columns
 from workers.solves.operator import Placement
 from workers.solves.products import READ_AHEAD_TILES, STRIP_ROWS
 from workers.solves.scratch import READ_AHEAD_BLOCKS
@@ -134,6 +135,17 @@ def tiled_worker_bytes(
         base_bytes=0,
     )
     return base_bytes + max(making, solving, streaming)
+
+
+def inverse_worker_bytes(*, rows: int, block: int, base_bytes: int = WORKER_BASE_BYTES) -> int:
+    """Peak of a worker that makes entries of the diagonal of an inverse (inverse_diagonal.py).
+
+    Columns of R⁻ᵀ, next to blocks of R read ahead, the one that is used and its transposed copy,
+    and three strips of the columns.
+    """
+    edge, width = min(block, rows), panel_columns(rows, block)
+    blocks = (READ_AHEAD_BLOCKS + 4) * edge**2
+    return base_bytes + FLOAT64 * (blocks + (rows + 3 * edge) * width)
 
 
 def nystrom_worker_bytes(

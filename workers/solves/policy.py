@@ -30,6 +30,7 @@ from storage.format import ArrayLayout
 from workers.solves.memory import (
     FLOAT64,
     cholesky_worker_bytes,
+    inverse_worker_bytes,
     preconditioner_bytes,
     tiled_worker_bytes,
 )
@@ -88,11 +89,12 @@ def choose_method(
     if requested == "cholesky" and dense:
         return "cholesky"
     if requested in ("cholesky", "tiled-cholesky"):
-        check_fits("Method 'tiled-cholesky'", tiled_bytes, memory)
+        instead = "use method 'cg'"
+        check_fits("Method 'tiled-cholesky'", tiled_bytes, memory, instead)
         if free is not None and factor_bytes > free:
             raise TooLargeError(
                 f"The factor needs {factor_bytes} bytes of the store; {free} are free.",
-                advice="Make room in the store, or use method 'cg'.",
+                advice=f"Make room in the store, or {instead}.",
                 needed_bytes=factor_bytes,
                 free_bytes=free,
             )
@@ -136,6 +138,29 @@ def method_for(
     return choose_method(
         requested, rows=layout.shape[0], rhs=rhs, direct_bytes=direct, **factor, room=room
     )
+
+
+def check_left_out(
+    layout: ArrayLayout,
+    *,
+    rhs: int,
+    base_bytes: int,
+    worker_memory_bytes: int | None,
+    instead: str,
+) -> None:
+    """Raises TooLargeError, with `instead` in its advice, if a worker has no room for leave-one-out
+    errors of a stored symmetric array: a float64 factor and the diagonal of its inverse."""
+    needed = left_out_worker_bytes(layout, rhs=rhs, base_bytes=base_bytes)
+    check_fits("Leave-one-out by a factorisation", needed, worker_memory_bytes, instead)
+
+
+def left_out_worker_bytes(layout: ArrayLayout, *, rhs: int, base_bytes: int) -> int:
+    """Peak of a worker that factors in float64, solves and inverts for leave-one-out errors."""
+    factor = _factor_sizes(layout, rhs=rhs, precision="float64", base_bytes=base_bytes)
+    inverse = inverse_worker_bytes(
+        rows=layout.shape[0], block=block_rows(layout), base_bytes=base_bytes
+    )
+    return max(factor["tiled_bytes"], inverse)
 
 
 def patience(
@@ -208,13 +233,18 @@ def preconditioner_rank(
     return min(by_size, rows // 3, by_memory)
 
 
-def check_fits(what: str, projected_bytes: int, worker_memory_bytes: int | None) -> None:
+def check_fits(
+    what: str,
+    projected_bytes: int,
+    worker_memory_bytes: int | None,
+    instead: str = "use a method or placement that needs less",
+) -> None:
     """Raises TooLargeError, with both numbers, if a worker's limit would be exceeded."""
     if worker_memory_bytes is not None and projected_bytes > worker_memory_bytes:
         raise TooLargeError(
             f"{what} needs about {projected_bytes / 2**20:.0f} MiB in a worker; workers have "
             f"{worker_memory_bytes / 2**20:.0f} MiB.",
-            advice="Use more memory per worker, or a method or placement that needs less.",
+            advice=f"Give workers more memory, or {instead}.",
             projected_bytes=projected_bytes,
             worker_memory_bytes=worker_memory_bytes,
         )

@@ -50,20 +50,23 @@ class SolveCluster:
         rank: int = 0,
         reserved_bytes: int = 0,
     ) -> LocalOperator | BlockOperator:
-        """Multiplies with the matrix of `source`; other work takes `reserved_bytes` of a worker.
+        """Multiplies with the matrix of `source`; other work, never while it multiplies, takes
+        `reserved_bytes` of a worker.
 
         Raises TooLargeError when the placement does not fit.
         """
+        projected = placement_bytes(
+            source.layout,
+            rhs=rhs,
+            rank=rank,
+            workers=self.workers,
+            base_bytes=self.worker_base_bytes,
+        )
+        # Tiles that are held are there beside the other work.
+        beside = {where: peak + reserved_bytes for where, peak in projected.items()}
+        beside["stream"] = max(projected["stream"], self.worker_base_bytes + reserved_bytes)
         chosen = choose_placement(
-            placement,
-            projected_bytes=placement_bytes(
-                source.layout,
-                rhs=rhs,
-                rank=rank,
-                workers=self.workers,
-                base_bytes=self.worker_base_bytes + reserved_bytes,
-            ),
-            worker_memory_bytes=self.worker_memory_bytes,
+            placement, projected_bytes=beside, worker_memory_bytes=self.worker_memory_bytes
         )
         if self.client is None:
             return LocalOperator(source, placement=chosen, should_stop=self.should_stop)

@@ -80,9 +80,7 @@ def solve_tiled(
     scratch.open()
     precisions = ("float32", "float64") if wanted.precision == "auto" else (wanted.precision,)
     for precision in precisions:
-        block = block_rows(source.layout, wanted.block_rows)
-        place = replace(scratch, folder=f"{scratch.folder}/factor-{precision}-{block}")
-        factor = TiledFactor(place, source.layout.shape[0], block, precision)
+        factor = factor_in(scratch, source, precision, wanted.block_rows)
         try:
             done = factorise(
                 client,
@@ -132,6 +130,15 @@ def solve_tiled(
     found.smallest_ritz = min(found.smallest_ritz or np.inf, done.smallest)
     found.condition_estimate = found.largest_ritz / found.smallest_ritz
     return solution
+
+
+def factor_in(
+    scratch: Scratch, source: TileSource, precision: str, least_rows: int = BLOCK_ROWS
+) -> TiledFactor:
+    """Where `solve_tiled` keeps the factor of this precision."""
+    block = block_rows(source.layout, least_rows)
+    place = replace(scratch, folder=f"{scratch.folder}/factor-{precision}-{block}")
+    return TiledFactor(place, source.layout.shape[0], block, precision)
 
 
 def _facts(factor: TiledFactor, done: Done) -> dict[str, Any]:

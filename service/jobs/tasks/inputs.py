@@ -52,20 +52,28 @@ def check_dense_rows(
         )
 
 
+def fits_one_worker(context: JobContext, rows: int, peak_bytes: int) -> bool:
+    """Whether a task that also works at any size holds its matrix whole in one worker:
+    `peak_bytes` there, for a matrix of `rows`."""
+    return rows <= context.settings.max_dense_rows and peak_bytes <= context.compute.limit_bytes()
+
+
 def most_columns(context: JobContext, rows: int) -> int:
     """Columns that one job may solve for at a time in this process; may be 0."""
     each = coordinator_bytes(rows=rows, rhs=1, workers=context.compute.expected_workers())
     return context.settings.max_solve_vectors_bytes // each
 
 
-def check_columns(context: JobContext, rows: int, columns: int, what: str) -> None:
-    """Raises TooLargeError if `what` means more than `most_columns`."""
+def check_columns(
+    context: JobContext, rows: int, columns: int, what: str, instead: str = "Ask for less"
+) -> None:
+    """Raises TooLargeError if `what` means more than `most_columns`; `instead` is the advice."""
     most = most_columns(context, rows)
     if columns > most:
         raise TooLargeError(
             f"{what}: {columns} columns of {rows} rows at once; the service takes {most} of one"
             " job.",
-            advice="Ask for less, or raise the setting max_solve_vectors_bytes.",
+            advice=f"{instead}, or raise the setting max_solve_vectors_bytes.",
             columns=columns,
             limit_columns=most,
         )

@@ -1,7 +1,8 @@
 """The task types `ridge` and `classify`: regression for many ridges, and the best of them.
 
-Up to `max_dense_rows` one worker decomposes the matrix once and knows the exact held-out error of
-every ridge. Beyond, folds are held out by solving without them, on all workers.
+While it fits one worker, and `max_dense_rows`, the matrix is decomposed once, which gives the exact
+held-out error of every ridge. Beyond, on all workers, folds are held out by solving without them,
+and single samples by a factorisation for each ridge.
 """
 
 from __future__ import annotations
@@ -20,23 +21,22 @@ from service.jobs.results import (
     in_one_worker,
     on_all_workers,
 )
-from service.jobs.tasks.inputs import check_columns
-from service.jobs.tasks.solve_cost import solve_cost
+from service.jobs.tasks.inputs import check_columns, fits_one_worker
+from service.jobs.tasks.solve_cost import left_out_cost, solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
+from workers.memory import WORKER_BASE_BYTES
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
-from workers.predictions.folded_ridge import (
-    DUAL_TOLERANCE,
-    HELD_OUT_TOLERANCE,
-    FoldedRidge,
-    run_folded_ridge,
-)
+from workers.predictions.folded_ridge import HELD_OUT_TOLERANCE
+from workers.predictions.large_ridge import DUAL_TOLERANCE, run_large_ridge
 from workers.predictions.ridge import Criterion
+from workers.predictions.ridge_trial import LargeRidge
 from workers.predictions.stored_ridge import NewInputs, RidgeAsked, stored_ridge
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
+from workers.solves.policy import check_left_out
 from workers.solves.targets import Encoding
 
 RidgeValue = Annotated[float, Field(ge=0, le=1e12)]
@@ -57,8 +57,10 @@ class Selecting(WithCross):
     )
     selection: Literal["leave_one_out", "k_fold"] = Field(
         default="leave_one_out",
-        description="Which samples are held out together. Both errors are exact up to the service's"
-        " max_dense_rows; k_fold works at any size, to a relative residual of 1e-4.",
+        description="Which samples are held out together. Both work at any size. Up to the"
+        " service's max_dense_rows, while the matrix fits one worker, all ridges share one"
+        " decomposition and both errors are exact. Beyond: leave_one_out factors the matrix for"
+        " each ridge, which is exact too and dear; k_fold solves to a relative residual of 1e-4.",
     )
     folds: int = Field(default=5, ge=2, le=100_000, description="Of k_fold; at most m.")
     seed: int = Field(default=0, ge=0, lt=2**53, description="Draws the folds.")
@@ -101,15 +103,7 @@ def _prepare(
     context: JobContext, task: Selecting, encoding: Encoding, criterion: Criterion
 ) -> Work:
     by_folds = task.selection == "k_fold"
-    training = training_of(
-        context,
-        task,
-        encoding,
-        array=task.array,
-        what=None if by_folds else "A choice by leave-one-out",
-        instead="Ask for selection 'k_fold', which works at any size",
-    )
-    dense = training.rows <= context.settings.max_dense_rows
+    training = training_of(context, task, encoding, array=task.array, what=None)
     cross = cross_of(context, task, training, array=task.array)
     folds = task.folds if by_folds else None
     if folds is not None and folds > training.rows:
@@ -117,9 +111,6 @@ def _prepare(
             f"{folds} folds of {training.rows} samples do not exist.",
             advice=f"Ask for at most {training.rows}, or for leave_one_out.",
         )
-    if folds is not None and not dense:
-        what = f"{folds} folds of {training.columns} targets"
-        check_columns(context, training.rows, folds * training.columns, what)
     asked = RidgeAsked(
         tuple(sorted(set(task.ridges))),
         task.ridge_relative,
@@ -137,35 +128,54 @@ def _prepare(
         "criterion": criterion,
     }
     arrays = _arrays(training, cross)
-    if dense:
+    dense_cost = _cost(training, cross, len(asked.ridges), folds)
+    if fits_one_worker(context, training.rows, dense_cost.peak_bytes_per_worker):
         test = None if cross is None else NewInputs(cross.source, cross.targets)
         return Work(
             determines=determines,
             arrays=arrays,
-            cost=_cost(training, cross, len(asked.ridges), folds).to_json(),
+            cost=dense_cost.to_json(),
             run=in_one_worker(
                 stored_ridge, training.source, training.targets, training.classes, asked, test
             ),
         )
+    _check_room(context, training, folds)
     return Work(
-        determines={**determines, "held_out_by": "solving"},  # other last digits
+        # Other last digits.
+        determines={**determines, "held_out_by": "factoring" if folds is None else "solving"},
         arrays=arrays,
-        cost=_folded_cost(context, training, asked),
-        run=lambda running: _run_folded(running, training, asked, cross),
+        cost=_large_cost(context, training, asked),
+        run=lambda running: _run_large(running, training, asked, cross),
     )
 
 
-def _run_folded(
+def _check_room(context: JobContext, training: Training, folds: int | None) -> None:
+    """Raises TooLargeError."""
+    if folds is not None:
+        what = f"{folds} folds of {training.columns} targets"
+        check_columns(context, training.rows, folds * training.columns, what, "Ask for fewer folds")
+        return
+    check_columns(context, training.rows, training.columns, f"{training.columns} targets")
+    check_left_out(
+        training.source.layout,
+        rhs=training.columns,
+        base_bytes=WORKER_BASE_BYTES,
+        worker_memory_bytes=context.compute.limit_bytes(),
+        instead="ask for selection 'k_fold', which makes no factor",
+    )
+
+
+def _run_large(
     running: Running, training: Training, asked: RidgeAsked, cross: Cross | None
 ) -> Written | None:
     assert running.manifest is not None  # there is always a dual
 
     def told(news: dict[str, Any]) -> None:
-        total = news.get("ridges_total")
-        fraction = news["ridges_done"] / total if total else None
+        ridges = news.get("ridges_total")
+        fraction = news["ridges_done"] / ridges if ridges else None
         running.reporter.report({**news, "fraction": fraction})
 
-    request = FoldedRidge(
+    request = LargeRidge(
         source=training.source,
         targets=training.targets,
         classes=training.classes,
@@ -174,15 +184,16 @@ def _run_folded(
         test_targets=None if cross is None else cross.targets,
         name=running.manifest.id,
     )
-    return on_all_workers(running, run_folded_ridge, request, told)
+    return on_all_workers(running, run_large_ridge, request, told)
 
 
-def _folded_cost(context: JobContext, training: Training, asked: RidgeAsked) -> dict[str, Any]:
-    """Of one solve with the columns of all folds for each ridge, and one for the chosen ridge."""
-    assert asked.folds is not None
-
-    solve = partial(solve_cost, context, training.source.layout, method="cg")
-    columns, count = training.columns, len(asked.ridges)
+def _large_cost(context: JobContext, training: Training, asked: RidgeAsked) -> dict[str, Any]:
+    """Of a factor and its inverse for each ridge; with folds, of one solve with the columns of all
+    folds for each ridge, and one for the chosen ridge."""
+    layout, columns, count = training.source.layout, training.columns, len(asked.ridges)
+    if asked.folds is None:
+        return left_out_cost(context, layout, columns=columns, ridges=count)
+    solve = partial(solve_cost, context, layout, method="cg")
     folds = solve(columns=asked.folds * columns, tolerance=HELD_OUT_TOLERANCE)
     last = solve(columns=columns, tolerance=DUAL_TOLERANCE)
     return {

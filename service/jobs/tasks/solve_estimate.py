@@ -27,8 +27,8 @@ from workers.solves.policy import (
 )
 from workers.solves.tiled_cholesky import block_rows, factor_bytes, read_bytes
 
-_FLOPS_PER_SECOND = 4e10  # float64 factorisations
-_HELD_BYTES_PER_SECOND = 5e9  # products with tiles in memory
+FLOPS_PER_SECOND = 4e10  # float64 factorisations
+HELD_BYTES_PER_SECOND = 5e9  # products with tiles in memory
 _STREAMED_BYTES_PER_SECOND = 0.5e9  # products with tiles read and checked at each pass
 # Block CG on ReLU kernels of real data needs about 5 sqrt(m/rank) passes per factor of 1000 with a
 # preconditioner and 0.45 sqrt(m) without.
@@ -85,7 +85,7 @@ def estimate_solve(
         applications = 2
         flops = m**3 / 3 + 2.0 * m * m * rhs
         peak = cholesky_worker_bytes(rows=m, rhs=rhs, **tile)
-        seconds = flops / _FLOPS_PER_SECOND + seconds_to_stream * workers
+        seconds = flops / FLOPS_PER_SECOND + seconds_to_stream * workers
     elif method == "tiled-cholesky":
         itemsize = 4 if precision == "float32" else FLOAT64
         block = block_rows(layout)
@@ -95,8 +95,8 @@ def estimate_solve(
         scratch = factor_bytes(m, block, itemsize)
         # Of the factor: written once, read while it is made and twice in each application.
         moved = 2 * scratch * applications + read_bytes(m, block, itemsize) + scratch
-        seconds = flops / _FLOPS_PER_SECOND / workers
-        seconds += seconds_to_stream * (applications + 1) + moved / _HELD_BYTES_PER_SECOND
+        seconds = flops / FLOPS_PER_SECOND / workers
+        seconds += seconds_to_stream * (applications + 1) + moved / HELD_BYTES_PER_SECOND
     elif method in ("nystrom", "falkon"):
         # Two passes say how far the model is from the exact solution.
         applications = 3
@@ -107,7 +107,7 @@ def estimate_solve(
             flops = 4.0 * m * inducing * rhs * iterations + inducing**3
             peak = falkon_worker_bytes(inducing=inducing, rhs=rhs, **tile)
             scratch = m * inducing * layout.itemsize
-        seconds = flops / _FLOPS_PER_SECOND / workers + applications * seconds_to_stream
+        seconds = flops / FLOPS_PER_SECOND / workers + applications * seconds_to_stream
     else:
         digits = max(1.0, -math.log10(tolerance))
         rank = preconditioner_rank(m, rank)
@@ -123,7 +123,7 @@ def estimate_solve(
         else:
             chosen = "stream"
         peak = peaks[chosen]
-        rate = _STREAMED_BYTES_PER_SECOND if chosen == "stream" else _HELD_BYTES_PER_SECOND
+        rate = _STREAMED_BYTES_PER_SECOND if chosen == "stream" else HELD_BYTES_PER_SECOND
         seconds = seconds_to_stream + applications * layout.stored_bytes / rate / workers
     return SolveEstimate(
         method=method,

@@ -11,7 +11,8 @@ import pytest
 from storage.blobs import BlobStore
 from storage.matrices import load_manifest
 from support.grams import kernel_like, ridge_solution, sealed, spd
-from workers.predictions.folded_ridge import FoldedRidge, run_folded_ridge
+from workers.predictions.large_ridge import run_large_ridge
+from workers.predictions.ridge_trial import LargeRidge
 from workers.predictions.stored_ridge import NewInputs, RidgeAsked, stored_ridge
 from workers.solves.errors import SolveFailedError
 from workers.solves.source import StoredTiles
@@ -22,10 +23,10 @@ RIDGES = (1e-3, 1e-1, 3.0)
 
 
 @pytest.fixture
-def asked(blobs: BlobStore) -> FoldedRidge:
+def asked(blobs: BlobStore) -> LargeRidge:
     k, cross, labels, test_labels = kernel_like(ROWS, TEST)
     targets, classes = encode_targets(labels, ROWS, "centred_one_hot")
-    return FoldedRidge(
+    return LargeRidge(
         source=stored(blobs, k),
         targets=targets,
         classes=classes,
@@ -41,11 +42,11 @@ def stored(blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True) -> S
     return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
 
 
-def run(request: FoldedRidge, **options: Any) -> Any:
-    return run_folded_ridge(None, request, worker_memory_bytes=None, **options)
+def run(request: LargeRidge, **options: Any) -> Any:
+    return run_large_ridge(None, request, worker_memory_bytes=None, **options)
 
 
-def test_equals_the_choice_from_a_decomposition(blobs: BlobStore, asked: FoldedRidge) -> None:
+def test_equals_the_choice_from_a_decomposition(blobs: BlobStore, asked: LargeRidge) -> None:
     assert asked.cross is not None
     found = run(asked)
     dense = stored_ridge(
@@ -76,7 +77,7 @@ def test_equals_the_choice_from_a_decomposition(blobs: BlobStore, asked: FoldedR
     assert list(blobs.list("solves")) == []  # nothing of it is left in the store
 
 
-def test_ridges_that_are_finished_are_not_solved_again(asked: FoldedRidge) -> None:
+def test_ridges_that_are_finished_are_not_solved_again(asked: LargeRidge) -> None:
     """A job that dies while it works at its second ridge keeps the first."""
     seen: list[int] = []
 
@@ -99,7 +100,7 @@ def test_ridges_that_make_nothing_definite(blobs: BlobStore) -> None:
     k = spd(130, condition=10.0, dtype="float64")
     values = np.linalg.eigvalsh(k)
     k = k - 3.0 * np.eye(130)  # eigenvalues from -2 on
-    request = FoldedRidge(
+    request = LargeRidge(
         source=stored(blobs, k),
         targets=np.random.default_rng(0).standard_normal((130, 2)),
         classes=None,
