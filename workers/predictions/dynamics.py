@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.integrate import DOP853
 from scipy.sparse.linalg import eigsh
 
 from workers.analyses.checks import Floats
@@ -20,6 +20,7 @@ from workers.predictions.eigensystem import Eigensystem
 from workers.predictions.losses import CURVATURE, Loss, slope
 from workers.predictions.time_factors import descent_factors, flow_factors
 from workers.solves.errors import SolveFailedError
+from workers.solves.state_keeper import State
 
 RELATIVE_ERROR, ABSOLUTE_ERROR = 1e-8, 1e-10  # of one step of the integrator, of a dual
 MAX_EVALUATIONS = 200_000  # products with the kernel in one integration
@@ -73,21 +74,26 @@ def integrated_flow(
     times: Sequence[float],
     largest: float,
     check_stop: Callable[[], None] = lambda: None,
+    *,
+    resume: State | None = None,
+    on_state: Callable[[State], None] = lambda state: None,
 ) -> list[Floats]:
     """Duals (m, k) at ascending finite times, for any loss. `largest`: eigenvalue of the kernel.
 
     An explicit method of order 8: its steps are bound by the fastest mode, so the work grows as
-    time · λ₁. Raises SolveFailedError where that is more than MAX_EVALUATIONS.
+    time · λ₁. `resume`: a state that `on_state` was given after a step, of the same arguments.
+    Raises SolveFailedError where that is more than MAX_EVALUATIONS.
     """
     shape = training.targets.shape
-    if not times or times[-1] == 0:
-        return [np.zeros(shape) for _ in times]
+    found = [np.zeros(shape) for time in times if time == 0]
+    if len(found) == len(times):
+        return found
     fastest = CURVATURE[training.loss] * largest + training.ridge
-    limit = MAX_EVALUATIONS / (EVALUATIONS_PER_UNIT * fastest)
-    if times[-1] > limit:
+    if evaluations(times[-1], fastest) > MAX_EVALUATIONS:
+        limit = MAX_EVALUATIONS / (EVALUATIONS_PER_UNIT * fastest)
         raise SolveFailedError(
             f"Flow to time {times[-1]:.6g} would need about"
-            f" {times[-1] * fastest * EVALUATIONS_PER_UNIT:.2g} products with the kernel; the limit"
+            f" {evaluations(times[-1], fastest):.2g} products with the kernel; the limit"
             f" is {MAX_EVALUATIONS}.",
             advice=f"Ask for times up to {limit:.3g}, or use the squared loss, which is exact.",
             largest_time=limit,
@@ -97,20 +103,38 @@ def integrated_flow(
         check_stop()
         return _motion(kernel, training, flat.reshape(shape)).ravel()
 
-    solved = solve_ivp(
+    start, dual, step = 0.0, np.zeros(training.targets.size), None
+    if resume is not None:
+        start, dual, found = resume.facts["time"], resume.arrays["dual"], _found(resume)
+        step = min(resume.facts["step"], times[-1] - start)
+    solver = DOP853(
         motion,
-        (0.0, times[-1]),
-        np.zeros(training.targets.size),
-        method="DOP853",
-        t_eval=np.asarray(times, dtype=np.float64),
+        start,
+        dual,
+        times[-1],
+        first_step=step,
         rtol=RELATIVE_ERROR,
         atol=ABSOLUTE_ERROR,
     )
-    if not solved.success:
-        raise SolveFailedError(
-            f"The integration stopped: {solved.message}", advice="Ask for earlier times."
-        )
-    return [column.reshape(shape) for column in solved.y.T]
+    while len(found) < len(times):
+        message = solver.step()
+        if solver.status == "failed":
+            raise SolveFailedError(
+                f"The integration stopped: {message}", advice="Ask for earlier times."
+            )
+        reached = [time for time in times[len(found) :] if time <= solver.t]
+        if reached:
+            between = solver.dense_output()
+            found += [between(time).reshape(shape) for time in reached]
+        facts = {"time": float(solver.t), "step": float(solver.h_abs)}
+        on_state(_state(facts, np.asarray(solver.y), found))
+    return found
+
+
+def evaluations(time: float, fastest: float) -> float:
+    """Products with the kernel that `integrated_flow` takes, about; `fastest`: CURVATURE · λ₁ +
+    ridge."""
+    return time * fastest * EVALUATIONS_PER_UNIT
 
 
 def stepped_descent(
@@ -119,18 +143,34 @@ def stepped_descent(
     steps: Sequence[int],
     rate: float,
     check_stop: Callable[[], None] = lambda: None,
+    *,
+    resume: State | None = None,
+    on_state: Callable[[State], None] = lambda state: None,
 ) -> list[Floats]:
     """Duals (m, k) after each of the ascending numbers of steps, for any loss, step by step.
 
-    Raises SolveFailedError where they overflow."""
+    `resume`: a state that `on_state` was given after a step, of the same arguments. Raises
+    SolveFailedError where they overflow."""
     dual, done, found = np.zeros(training.targets.shape), 0, []
-    for wanted in steps:
-        for _ in range(wanted - done):
+    if resume is not None:
+        dual, done, found = resume.arrays["dual"], resume.facts["done"], _found(resume)
+    for wanted in steps[len(found) :]:
+        while done < wanted:
             check_stop()
             dual = dual + rate * _motion(kernel, training, dual)
-        done = wanted
+            done += 1
+            on_state(_state({"done": done}, dual, found))
         found.append(dual)
     return _finite(found)
+
+
+def _state(facts: dict[str, Any], dual: Floats, found: Sequence[Floats]) -> State:
+    moments = {f"found-{number}": one for number, one in enumerate(found)}
+    return State({**facts, "found": len(found)}, {"dual": dual, **moments})
+
+
+def _found(state: State) -> list[Floats]:
+    return [state.arrays[f"found-{number}"] for number in range(state.facts["found"])]
 
 
 def largest_eigenvalue(kernel: Floats) -> float:

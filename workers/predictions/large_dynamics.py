@@ -1,14 +1,15 @@
 """`dynamics` of a matrix of any size: everything by products with the stored tiles.
 
-The squared loss at finite times and steps by Chebyshev series of what training makes of an
-eigenvalue, trained to the end by a certified solve, the other losses by the integrators of
-dynamics.py with the operator as their kernel. Products are float64: the integrators' errors are
-smaller than those of float32.
+The squared loss at finite times and steps by Chebyshev series (kernel_series.py), trained to the
+end by a certified solve, the other losses by the integrators of dynamics.py with the operator as
+their kernel. Products are float64: the integrators' errors are smaller than those of float32. All
+of them keep their state in the store and go on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +18,11 @@ import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
 
+from storage.blobs import open_blobs
 from workers.analyses.checks import Floats
 from workers.one_worker import Computed
-from workers.predictions.chebyshev import apply_functions, coefficients
 from workers.predictions.dynamics import Training, integrated_flow, stepped_descent
+from workers.predictions.kernel_series import MOST_PASSES, KernelSeries, fingerprint, too_long
 from workers.predictions.stored_dynamics import (
     DynamicsAsked,
     Moments,
@@ -30,19 +32,17 @@ from workers.predictions.stored_dynamics import (
     report,
 )
 from workers.predictions.time_factors import descent_factors, flow_factors
-from workers.solves.block_lanczos import top_eigenvalue
-from workers.solves.errors import SolveFailedError, SolveInterrupted, require_usable
-from workers.solves.operator import Operator
+from workers.solves.errors import SolveInterrupted, require_usable
 from workers.solves.request import OnProgress, SolveRequest
+from workers.solves.scratch import ROOT, Scratch, sweep_scratch
+from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.solution import Float64
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
+from workers.solves.state_keeper import CHECKPOINT_SECONDS, State
 from workers.solves.task import run_solve
 
-SERIES_TOLERANCE = 1e-12  # of the largest dual that an eigenvalue can have
-MOST_PASSES = 20_000  # over K, for the squared loss
 DUAL_TOLERANCE = 1e-6  # relative residual at the end of training
-ABOVE = 1e-3  # of λ₁: how far beyond the largest Rayleigh quotient eigenvalues may lie
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class LargeDynamics:
     cross: StoredTiles | None
     test_targets: NDArray[Any] | None
     name: str
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 def run_large_dynamics(
@@ -75,19 +76,32 @@ def run_large_dynamics(
     cluster = SolveCluster(client, should_stop, worker_memory_bytes)
     asked, source = request.asked, request.source
     columns = request.targets.shape[1]
+    sweep_scratch(open_blobs(source.store_url))
+    kept = Scratch(source.store_url, f"{ROOT}/{request.name}/training")
+    kept.open()
     try:
         diagonal = cluster.diagonal(source)
         ridge = asked.ridge * (float(diagonal.mean()) if asked.relative else 1.0)
         zero = np.zeros_like(request.targets)
         start = zero if request.start.train is None else request.start.train
         training = Training(asked.loss, request.targets, start, ridge)
-        operator = cluster.operator(source, columns)
+        # As wide as the block in which the largest eigenvalue is looked for.
+        operator = cluster.operator(source, max(columns, COLUMN_MULTIPLE))
         try:
-            kernel = _Products(operator, on_progress)
-            rates = Rates.of(asked, top_eigenvalue(operator, should_stop=should_stop), ridge)
-            duals = _duals(client, cluster, request, training, kernel, rates, on_progress)
+            series = KernelSeries(
+                cluster,
+                operator,
+                source,
+                kept,
+                on_pass=lambda done, total: on_progress(
+                    {"phase": "training", "done": done, "total": total}
+                ),
+                checkpoint_seconds=request.checkpoint_seconds,
+            )
+            rates = Rates.of(asked, series.largest(), ridge)
+            duals = _duals(cluster, request, training, series, rates, on_progress)
             # All moments at once would be the widest block of vectors of the whole job.
-            train = np.stack([start + kernel @ dual for dual in duals], axis=1)
+            train = np.stack([start + series.multiply(dual) for dual in duals], axis=1)
         finally:
             operator.close()
         outputs = None
@@ -100,93 +114,117 @@ def run_large_dynamics(
             outputs = np.concatenate(parts, axis=1)
     except SolveInterrupted:
         return None
+    kept.remove()
     moments = Moments(train, by_moment(outputs, request.start.test, len(duals)))
     return report(asked, training, moments, rates, request.classes, request.test_targets, [])
 
 
-class _Products:
-    """The operator as a kernel of dynamics.py: float64 products, counted."""
-
-    def __init__(self, operator: Operator, on_progress: OnProgress) -> None:
-        self._operator, self._on_progress = operator, on_progress
-        self.epsilon = operator.epsilon
-        self._done = 0
-        self.total: int | None = None  # passes in all, where that is known
-
-    def __matmul__(self, vectors: Floats, /) -> Floats:
-        product = self._operator.apply(vectors, precise=True)
-        self._done += 1
-        self._on_progress({"phase": "training", "done": self._done, "total": self.total})
-        return product
-
-
 def _duals(
-    client: Client | None,
     cluster: SolveCluster,
     request: LargeDynamics,
     training: Training,
-    kernel: _Products,
+    series: KernelSeries,
     rates: Rates,
     on_progress: OnProgress,
 ) -> list[Floats]:
-    asked = request.asked
+    asked, missing = request.asked, training.targets - training.start
     if asked.steps is not None:
         unstable = rates.used >= rates.limit  # grows faster than a series can resolve
-        if training.loss != "squared" or unstable:
-            if asked.steps[-1] > MOST_PASSES:
-                raise _too_long("steps", MOST_PASSES)
-            kernel.total = asked.steps[-1]
-            return stepped_descent(kernel, training, asked.steps, rates.used, cluster.check_stop)
-        factors = [partial(descent_factors, steps=s, rate=rates.used) for s in asked.steps]
-        return _by_series(training, kernel, rates, factors)
+        if training.loss == "squared" and not unstable:
+            descents = [partial(descent_factors, steps=s, rate=rates.used) for s in asked.steps]
+            return series.apply(descents, missing, training.ridge, what="steps")
+        if asked.steps[-1] > MOST_PASSES:
+            raise too_long("steps", MOST_PASSES)
+        return _stepped(request, training, series, on_progress, rates)
     finite = [time for time in asked.times if time is not None]
     if training.loss != "squared":
-        return integrated_flow(kernel, training, finite, rates.largest, cluster.check_stop)
-    factors = [partial(flow_factors, time=time) for time in finite]
-    duals = _by_series(training, kernel, rates, factors) if finite else []
+        return _integrated(request, training, series, on_progress, finite)
+    flows = [partial(flow_factors, time=time) for time in finite]
+    duals = series.apply(flows, missing, training.ridge) if finite else []
     if None in asked.times:
-        duals.append(_end(client, cluster, request, training, on_progress))
+        duals.append(_end(cluster, request, training, on_progress))
     return duals
 
 
-Factor = Callable[[Floats], Floats]  # what training makes of eigenvalues (time_factors.py)
-
-
-def _by_series(
-    training: Training, kernel: _Products, rates: Rates, factors: Sequence[Factor]
+def _stepped(
+    request: LargeDynamics,
+    training: Training,
+    series: KernelSeries,
+    on_progress: OnProgress,
+    rates: Rates,
 ) -> list[Floats]:
-    """Duals V g(w + ridge) Vᵀ (y − f₀) for each of the factors g, in one run of products."""
-    # Below zero by what rounding does to eigenvalues (eigensystem.py); a ridge allows for more.
-    rounding = max(kernel.epsilon, len(training.targets) * 2.0**-52) * rates.largest
-    interval = -max(rounding, training.ridge / 2), (1 + ABOVE) * rates.largest
-    series = []
-    for factor in factors:
-        found = _series(factor, training.ridge, *interval)
-        if found is None:
-            raise _too_long("times", _longest_time(training.ridge, *interval))
-        series.append(found)
-    kernel.total = max((len(one) for one in series), default=1) - 1
-    missing = training.targets - training.start
-    return apply_functions(kernel.__matmul__, missing, series, *interval)
+    steps = request.asked.steps
+    assert steps is not None
+
+    def step(state: State) -> None:
+        series.keeper.offer(state)
+        on_progress({"phase": "training", "done": state.facts["done"], "total": steps[-1]})
+
+    facts = ["steps", str(steps), rates.used.hex()]
+    with _resumed(request, training, series, facts) as resume:
+        return stepped_descent(
+            _Products(series),
+            training,
+            steps,
+            rates.used,
+            resume=resume,
+            on_state=step,
+        )
 
 
-def _series(factor: Factor, ridge: float, low: float, high: float) -> Floats | None:
-    def shifted(values: Floats) -> Floats:
-        return factor(values + ridge)
+def _integrated(
+    request: LargeDynamics,
+    training: Training,
+    series: KernelSeries,
+    on_progress: OnProgress,
+    times: list[float],
+) -> list[Floats]:
+    def told(done: int) -> None:
+        on_progress({"phase": "training", "done": done, "total": None})
 
-    return coefficients(shifted, low, high, SERIES_TOLERANCE, MOST_PASSES)
+    with _resumed(request, training, series, ["times", str(times)]) as resume:
+        return integrated_flow(
+            _Products(series, told),
+            training,
+            times,
+            series.largest(),
+            resume=resume,
+            on_state=series.keeper.offer,
+        )
 
 
-def _longest_time(ridge: float, low: float, high: float) -> float:
-    """A time of flow that MOST_PASSES passes can follow: within a factor of two of the longest."""
-    time = 1.0 / high
-    while _series(partial(flow_factors, time=2 * time), ridge, low, high) is not None:
-        time *= 2
-    return time
+@contextmanager
+def _resumed(
+    request: LargeDynamics, training: Training, series: KernelSeries, facts: list[str]
+) -> Iterator[State | None]:
+    """The state that a training step by step goes on from; kept on every way out."""
+    system = fingerprint(
+        request.source,
+        [training.loss, training.ridge.hex(), *facts],
+        [training.targets, training.start],
+    )
+    try:
+        yield series.keeper.resume(system)
+    finally:
+        series.keeper.save()
+
+
+class _Products:
+    """The operator as a kernel of dynamics.py, whose products are counted."""
+
+    def __init__(
+        self, series: KernelSeries, on_product: Callable[[int], None] = lambda done: None
+    ) -> None:
+        self._series, self._on_product, self._done = series, on_product, 0
+
+    def __matmul__(self, vectors: Floats, /) -> Floats:
+        product = self._series.multiply(vectors)
+        self._done += 1
+        self._on_product(self._done)
+        return product
 
 
 def _end(
-    client: Client | None,
     cluster: SolveCluster,
     request: LargeDynamics,
     training: Training,
@@ -195,7 +233,7 @@ def _end(
     """Duals of endless training: (Θ + ridge·I)⁻¹ (y − f₀), certified."""
     source = request.source
     solved = run_solve(
-        client,
+        cluster.client,
         SolveRequest(
             matrix_id=source.manifest.id,
             array=source.array,
@@ -212,11 +250,3 @@ def _end(
     )
     require_usable(solved.outcome, "Training to the end", solved.summary["advice"])
     return solved.arrays["dual"]
-
-
-def _too_long(what: str, largest: float) -> SolveFailedError:
-    return SolveFailedError(
-        f"Training would take more than {MOST_PASSES} passes over the matrix.",
-        advice=f"Ask for {what} up to {largest:.3g}, or for the end of training (null in `times`).",
-        largest=largest,
-    )

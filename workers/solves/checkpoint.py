@@ -1,4 +1,5 @@
-"""Checkpoints of block CG in a blob store: arrays in .npy members of a zip, nothing pickled.
+"""Checkpoints in a blob store: arrays in .npy members of a zip, nothing pickled. Those of block CG
+here; of training during which a kernel is followed in workers/predictions/kernel_series.py.
 
 A checkpoint belongs to one system (a fingerprint of matrix, ridge and right-hand sides) and is
 replaced atomically, so a solve killed at any moment goes on from the last whole iteration.
@@ -13,6 +14,7 @@ import zipfile
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.blobs import BlobStore
 from storage.errors import NotFoundError
@@ -21,6 +23,7 @@ from workers.solves.solution import Float64
 
 CHECKPOINT_VERSION = 2
 _BLOCKS = ("x", "q", "c", "p", "anchor")
+_HEADER = "header"
 
 
 def checkpoint_key(solve_id: str) -> str:
@@ -44,16 +47,35 @@ def fingerprint(
 def save(blobs: BlobStore, key: str, system: str, state: CGState) -> None:
     """Replace the checkpoint at `key`."""
     facts = {k: v for k, v in vars(state).items() if k not in _BLOCKS}
-    header = json.dumps({"version": CHECKPOINT_VERSION, "system": system, "facts": facts})
-    arrays: dict[str, Any] = {name: getattr(state, name) for name in _BLOCKS}
-    arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    blobs.put(key, buffer.getbuffer())
+    write(blobs, key, system, facts, {name: getattr(state, name) for name in _BLOCKS})
 
 
 def load(blobs: BlobStore, key: str, system: str) -> tuple[CGState | None, str | None]:
-    """The state to go on from, or None and, unless there is no checkpoint, why it is not used.
+    """The state to go on from, or None and, unless there is no checkpoint, why it is not used."""
+    found, reason = read(blobs, key, system)
+    if found is None:
+        return None, reason
+    facts: Facts = found[0]
+    blocks: dict[str, Any] = {**found[1]}
+    facts["certified_history"] = [(int(i), float(r)) for i, r in facts["certified_history"]]
+    return CGState(**blocks, **facts), None
+
+
+Facts = dict[str, Any]  # JSON-able
+Arrays = dict[str, NDArray[Any]]
+
+
+def write(blobs: BlobStore, key: str, system: str, facts: Facts, arrays: Arrays) -> None:
+    """Replace the checkpoint at `key` by a state of any kind."""
+    header = json.dumps({"version": CHECKPOINT_VERSION, "system": system, "facts": facts})
+    members = {**arrays, _HEADER: np.frombuffer(header.encode(), dtype=np.uint8)}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **members)
+    blobs.put(key, buffer.getbuffer())
+
+
+def read(blobs: BlobStore, key: str, system: str) -> tuple[tuple[Facts, Arrays] | None, str | None]:
+    """What `write` was given, or None and, unless there is no checkpoint, why it is not used.
 
     A damaged checkpoint or one of another system costs iterations, never correctness, so neither
     is an error; the reason belongs in the warnings of the result.
@@ -64,12 +86,10 @@ def load(blobs: BlobStore, key: str, system: str) -> tuple[CGState | None, str |
         return None, None
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as members:
-            header = json.loads(members["header"].tobytes())
-            blocks = {name: members[name] for name in _BLOCKS}
+            header = json.loads(members[_HEADER].tobytes())
+            arrays = {name: members[name] for name in members.files if name != _HEADER}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         return None, f"The checkpoint could not be read ({error}); the solve started afresh."
     if header.get("version") != CHECKPOINT_VERSION or header.get("system") != system:
         return None, "The checkpoint belongs to another system; the solve started afresh."
-    facts = header["facts"]
-    facts["certified_history"] = [(int(i), float(r)) for i, r in facts["certified_history"]]
-    return CGState(**blocks, **facts), None
+    return (header["facts"], arrays), None

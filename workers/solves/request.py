@@ -15,6 +15,7 @@ from workers.solves.policy import (
     RequestedPreconditioner,
 )
 from workers.solves.solution import Float64, Outcome
+from workers.solves.state_keeper import CHECKPOINT_SECONDS
 from workers.solves.targets import Encoding
 
 EXACT_TOLERANCE = 1e-6
@@ -53,7 +54,7 @@ class SolveRequest:
     max_applications: int = 1000
     time_limit_seconds: float | None = None
     checkpoint_id: str | None = None
-    checkpoint_seconds: float = 30.0  # at most this much work is lost
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     placement: RequestedPlacement = "auto"
     preconditioner: RequestedPreconditioner = "auto"
     rank: int | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from storage.blobs import BlobStore
 from storage.matrices import load_manifest
 from support.grams import kernel_like, sealed, spd
-from workers.predictions import large_dynamics
+from workers.predictions import kernel_series
 from workers.predictions.chebyshev import apply_functions, coefficients
 from workers.predictions.large_dynamics import LargeDynamics, run_large_dynamics
 from workers.predictions.stored_dynamics import DynamicsAsked, Outputs, stored_dynamics
@@ -112,10 +115,101 @@ def test_told_to_stop(request_: LargeDynamics) -> None:
     assert len(passes) == 5
 
 
+WAYS = {
+    "flow": DynamicsAsked("squared", (0.0, 0.3, 40.0), None, None, 1e-3, True),
+    "descent": DynamicsAsked("squared", (), (1, 7, 600), 0.02, 0.0, False),
+    "growing descent": DynamicsAsked("squared", (), (5, 40), 0.6, 0.0, False),
+    "flow on cross-entropy": DynamicsAsked("cross_entropy", (0.0, 0.5, 3.0), None, None, 0, True),
+    "descent on cross-entropy": DynamicsAsked("cross_entropy", (), (2, 40), 0.02, 0, True),
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "checkpoint_seconds"), [*((way, 30.0) for way in WAYS), ("flow", 0.0)]
+)
+def test_it_goes_on_where_it_was_stopped(
+    blobs: BlobStore, request_: LargeDynamics, way: str, checkpoint_seconds: float
+) -> None:
+    request = replace(request_, asked=WAYS[way], checkpoint_seconds=checkpoint_seconds)
+    whole: list[int] = []
+    fresh = run(replace(request, name="mx-" + "1" * 32), on_progress=_counting(whole))
+    passes: list[int] = []
+    done: list[int] = []
+    while len(passes) < len(whole) - 30:  # stopped again and again
+        before = len(passes)
+        stopped = run(request, on_progress=_counting(done), should_stop=lambda: len(done) >= 15)
+        assert stopped is None
+        passes += done
+        done.clear()
+        assert len(passes) > before
+    again = run(request, on_progress=_counting(passes))
+    assert len(passes) <= 2 * len(whole)
+    if WAYS[way].loss == "squared":
+        assert len(passes) == len(whole)  # no product was made twice
+    for name, values in fresh.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], values)
+    assert again.summary == fresh.summary
+    assert list(blobs.list("solves")) == []
+
+
+def _counting(seen: list[int]) -> Any:
+    return lambda news: seen.append(news["done"]) if news["phase"] == "training" else None
+
+
+def _die(request: LargeDynamics, at: int) -> None:
+    """Run it in this process, which dies without warning after some products."""
+
+    def told(news: dict[str, Any]) -> None:
+        if news["done"] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(request, on_progress=told)
+
+
+def test_a_process_that_is_killed_loses_what_it_had_not_written(request_: LargeDynamics) -> None:
+    asked = replace(request_.asked, times=(0.3, 40.0))
+    request = replace(request_, asked=asked, checkpoint_seconds=0.0)
+    process = multiprocessing.get_context("spawn").Process(target=_die, args=(request, 40))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == -signal.SIGKILL
+    passes: list[int] = []
+    again = run(request, on_progress=_counting(passes))
+    assert passes[0] == 41
+    fresh = run(replace(request, name="mx-" + "1" * 32))
+    for name, values in fresh.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], values)
+
+
+def test_a_state_that_is_damaged_or_of_another_training_is_not_used(
+    blobs: BlobStore, request_: LargeDynamics
+) -> None:
+    asked = replace(request_, asked=replace(request_.asked, times=(40.0,)))
+    fresh = run(replace(asked, name="mx-" + "1" * 32))
+    passes: list[int] = []
+
+    def stop_and_go_on(request: LargeDynamics, damage: bool) -> Any:
+        passes.clear()
+        run(asked, on_progress=_counting(passes), should_stop=lambda: len(passes) >= 20)
+        (state,) = (key for key in blobs.list("solves") if key.endswith("/state"))
+        if damage:
+            blobs.put(state, blobs.get(state)[:-100])
+        passes.clear()
+        return run(request, on_progress=_counting(passes))
+
+    found = stop_and_go_on(asked, damage=True)
+    assert passes[0] == 1
+    np.testing.assert_array_equal(found.arrays["train"], fresh.arrays["train"])
+    other = replace(asked, targets=asked.targets[::-1].copy())
+    found = stop_and_go_on(other, damage=False)
+    assert passes[0] == 1
+    check(found, other, 1e-8)
+
+
 def test_times_that_would_take_too_many_passes(
     monkeypatch: pytest.MonkeyPatch, request_: LargeDynamics
 ) -> None:
-    monkeypatch.setattr(large_dynamics, "MOST_PASSES", 60)
+    monkeypatch.setattr(kernel_series, "MOST_PASSES", 60)
     asked = replace(request_.asked, times=(1e6,), ridge=0.0)
     with pytest.raises(SolveFailedError, match="more than 60 passes") as refused:
         run(replace(request_, asked=asked))
@@ -150,3 +244,11 @@ def test_series_are_as_exact_as_they_say(time: float) -> None:
         exact = basis @ (factor(values)[:, None] * (basis.T @ vectors))
         np.testing.assert_allclose(one, exact, rtol=0, atol=3e-10 * max(np.abs(exact).max(), 1e-30))
     assert coefficients(factors[0], 0.0, 2.001, 1e-12, 1) is None or time == 0.0
+
+
+def test_a_time_at_which_an_eigenvalue_below_zero_overflows_is_refused(
+    request_: LargeDynamics,
+) -> None:
+    asked = replace(request_.asked, times=(1e300,), ridge=0.0)
+    with pytest.raises(SolveFailedError, match="more than 20000 passes"):
+        run(replace(request_, asked=asked))
