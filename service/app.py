@@ -25,7 +25,7 @@ from service.auth import KeyGuard, LocalGuard
 from service.console import console_routes
 from service.deps import Services
 from service.errors import add_error_handlers
-from service.events import EventBus
+from service.events import CatalogWatch, EventBus
 from service.guide import guide_routes
 from service.http.middleware import BodyLimit, HeadLimit, RequestId, ServerTiming
 from service.http.receive import sweep
@@ -36,6 +36,7 @@ from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
 from service.keyring import Keyring
+from service.reads import JobReads
 from service.routes import (
     access,
     admin,
@@ -221,11 +222,22 @@ def _open(settings: ServiceSettings, bus: EventBus, metrics: Metrics, stack: Exi
     )
     runner = Runner(context, bus, KINDS, leases)
     stack.callback(runner.close)
+    if catalog.shared:
+        watch = CatalogWatch(catalog, bus, settings.catalog_poll_seconds)
+        stack.callback(watch.close)
+        watch.start()
     compute.start(runner.wake)
     leases.start()
     runner.start()
     keyring = Keyring(catalog, settings.api_key_sha256, cache_seconds=settings.key_cache_seconds)
-    return Services(context=context, events=bus, runner=runner, keyring=keyring, leases=leases)
+    return Services(
+        context=context,
+        events=bus,
+        runner=runner,
+        keyring=keyring,
+        leases=leases,
+        reads=JobReads(catalog),
+    )
 
 
 def _openapi(app: FastAPI, settings: ServiceSettings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from service.jobs.context import JobContext
 from service.jobs.leases import LeaseKeeper
 from service.jobs.runner import Runner
 from service.keyring import Keyring
+from service.reads import JobReads
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
@@ -30,6 +31,7 @@ class Services:
     runner: Runner
     keyring: Keyring
     leases: LeaseKeeper
+    reads: JobReads
 
     @property
     def settings(self) -> ServiceSettings:
@@ -54,7 +56,10 @@ class PageParameters:
     cursor: str | None
 
 
-def get_services(request: Request) -> Services:
+# Not plain functions: FastAPI calls each of those in a thread, for every request.
+
+
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -62,7 +67,7 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     caller: Caller = request.scope[CALLER]
     return caller
 
@@ -70,7 +75,7 @@ def get_caller(request: Request) -> Caller:
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
-def page_parameters(
+async def page_parameters(
     services: ServicesDep,
     limit: Annotated[
         int | None, Query(ge=1, description="Most items per page; capped by the service.")
@@ -93,7 +98,7 @@ def page_parameters(
 PageDep = Annotated[PageParameters, Depends(page_parameters)]
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuses other body types by name, where pydantic would only say "not a dictionary"."""
     given = request.headers.get("content-type", "")
     essence = given.partition(";")[0].strip().lower()

@@ -74,6 +74,9 @@ class ServiceSettings(BaseSettings):
     worker_memory_limit_bytes: int = Field(default=2 * GIB, ge=256 * MIB)
     # How long readiness, and a job that starts, wait for a scheduler and a first worker.
     cluster_start_seconds: float = Field(default=60.0, gt=0)
+    # How long the scheduler is believed, when jobs are planned, about how many workers there are
+    # and what memory they have: submissions that come together ask it once.
+    cluster_view_seconds: float = Field(default=1.0, ge=0)
     # A dead scheduler is looked for again after this pause.
     cluster_retry_seconds: float = Field(default=2.0, gt=0)
 

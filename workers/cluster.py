@@ -52,6 +52,15 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True)
+class WorkerCapacity:
+    """Single-thread workers that could compute, and the smallest memory limit of one of them in
+    bytes (0: none states one)."""
+
+    workers: int = 0
+    limit_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class WorkerLoad:
     """One worker process: resident bytes, its limit (0: none), tasks it holds, how many of them
     run; its name and state in Dask's words, its threads, and its use of one core in percent."""
@@ -159,11 +168,15 @@ def worker_count(client: Client) -> int:
     return 0
 
 
-def worker_limit_bytes(client: Client) -> int | None:
-    """Smallest memory limit of the present workers, per thread; None when none states one."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [w["memory_limit"] // max(w["nthreads"], 1) for w in workers if w["memory_limit"]]
-    return min(limits, default=None)
+def worker_capacity(client: Client) -> WorkerCapacity:
+    """What the present workers have; nothing while the scheduler cannot be reached."""
+    if client.status != "running":
+        return WorkerCapacity()
+    with suppress(OSError, TimeoutError):
+        workers = client.scheduler_info(n_workers=-1).get("workers", {}).values()
+        limits = [w["memory_limit"] // max(w["nthreads"], 1) for w in workers if w["memory_limit"]]
+        return WorkerCapacity(sum(w["nthreads"] for w in workers), min(limits, default=0))
+    return WorkerCapacity()
 
 
 def worker_loads(client: Client) -> dict[str, WorkerLoad]:

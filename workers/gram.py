@@ -6,6 +6,7 @@ the edge of the compute blocks. The tile size is not part of it: it does not cha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -176,11 +177,17 @@ def request_digest(request: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@functools.cache
+def _version(package: str) -> str:
+    """Each look reads files; what a running process has imported does not change."""
+    return importlib.metadata.version(package)
+
+
 def software_versions() -> dict[str, str]:
     """Versions that may change the last bits of a result."""
     names = ("gramian", "jax", "jaxlib", "numpy", "zarr")
     return {
-        **{name: importlib.metadata.version(name) for name in names},
+        **{name: _version(name) for name in names},
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

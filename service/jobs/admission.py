@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
@@ -12,6 +12,9 @@ from service.jobs.plans import Plan
 from service.jobs.quotas import check_quota
 from storage.catalog import Catalog
 from storage.errors import TooLargeError
+
+# Of each open job: the matrix that it builds, and its estimate.
+OpenResults = Sequence[tuple[str | None, Mapping[str, Any]]]
 
 
 def admit(context: JobContext, plan: Plan, caller: Caller = LOCAL) -> None:
@@ -23,9 +26,10 @@ def admit(context: JobContext, plan: Plan, caller: Caller = LOCAL) -> None:
     """
     _check_rows(context, plan)
     _check_memory(context, plan)
-    _check_storage(context, plan)
+    open_results = context.catalog.open_results()
+    _check_storage(context, plan, open_results)
     check_quota(context.catalog, caller, plan)
-    _check_jobs(context)
+    _check_jobs(context, len(open_results))
 
 
 def _check_rows(context: JobContext, plan: Plan) -> None:
@@ -55,9 +59,18 @@ def _check_memory(context: JobContext, plan: Plan) -> None:
         )
 
 
-def _check_storage(context: JobContext, plan: Plan) -> None:
+def _check_storage(context: JobContext, plan: Plan, open_results: OpenResults) -> None:
+    whole = sum(disk_bytes(estimate) for _, estimate in open_results)
+    try:
+        _check_room(context, plan, whole)
+    except InsufficientStorageError:
+        # Some of it is on the disk already. How much tells only a look at every tile, which a
+        # disk with room for all of it need not wait for.
+        _check_room(context, plan, _pledged_bytes(context.catalog, open_results))
+
+
+def _check_room(context: JobContext, plan: Plan, pledged: int) -> None:
     needed, scratch = disk_bytes(plan.estimate), int(plan.estimate.get("scratch_bytes", 0))
-    pledged = _pledged_bytes(context.catalog)
     free = context.blobs.free_bytes()
     reserve = context.settings.reserved_disk_bytes
     if free is not None and needed + scratch + pledged > free - reserve:
@@ -89,9 +102,8 @@ def _check_storage(context: JobContext, plan: Plan) -> None:
             )
 
 
-def _check_jobs(context: JobContext) -> None:
+def _check_jobs(context: JobContext, count: int) -> None:
     limit = context.settings.max_open_jobs
-    count = context.catalog.count_open()
     if count >= limit:
         raise TooManyJobsError(
             f"{count} jobs are open; the limit is {limit}.",
@@ -106,12 +118,12 @@ def disk_bytes(estimate: Mapping[str, Any]) -> int:
     return int(estimate.get("bytes_written", 0)) + int(estimate.get("preview_bytes", 0))
 
 
-def _pledged_bytes(catalog: Catalog) -> int:
+def _pledged_bytes(catalog: Catalog, open_results: OpenResults) -> int:
     """What open jobs may still write: their whole results, less the tiles that are there."""
     pledged = 0
-    for job in catalog.open_jobs():
-        whole = int((job.estimate or {}).get("bytes_written", 0))
-        written = catalog.tile_summary(job.matrix_id).stored_bytes if job.matrix_id else 0
+    for matrix_id, estimate in open_results:
+        whole = int(estimate.get("bytes_written", 0))
+        written = catalog.tile_summary(matrix_id).stored_bytes if matrix_id else 0
         if whole > written:
-            pledged += disk_bytes(job.estimate or {}) * (whole - written) // whole
+            pledged += disk_bytes(estimate) * (whole - written) // whole
     return pledged

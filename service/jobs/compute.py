@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,11 +18,12 @@ from distributed import Client, LocalCluster
 from service.settings import ServiceSettings
 from workers.cluster import (
     ClusterSettings,
+    WorkerCapacity,
     WorkerLoad,
     connect,
     start_local,
+    worker_capacity,
     worker_count,
-    worker_limit_bytes,
     worker_loads,
 )
 from workers.errors import ClusterUnavailableError
@@ -48,6 +50,9 @@ class Compute:
         )
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
+        self._seen = WorkerCapacity()
+        self._seen_until = float("-inf")
+        self._seen_lock = threading.Lock()
         self._closing = threading.Event()
         self._connector: threading.Thread | None = None
 
@@ -95,17 +100,24 @@ class Compute:
         return {} if self._client is None else worker_loads(self._client)
 
     def expected_workers(self) -> int:
-        """Workers to plan for: those there are, else those configured."""
-        return self.workers() or self._settings.n_workers
+        """Workers to plan for: those there were a moment ago, else those configured."""
+        return self._capacity().workers or self._settings.n_workers
 
     def limit_bytes(self) -> int:
-        """Memory that one worker may use: the smallest limit present, else the configured one."""
-        if self._client is not None and self.workers():
-            with suppress(OSError, TimeoutError, KeyError):
-                present = worker_limit_bytes(self._client)
-                if present is not None:
-                    return present
-        return self._settings.worker_memory_limit_bytes
+        """Memory that one worker may use: the smallest limit a moment ago, else the configured
+        one."""
+        return self._capacity().limit_bytes or self._settings.worker_memory_limit_bytes
+
+    def _capacity(self) -> WorkerCapacity:
+        """Asked for at most every `cluster_view_seconds`: a plan looks several times, and each
+        question takes a turn of the scheduler's loop."""
+        if self._client is None:
+            return WorkerCapacity()
+        with self._seen_lock:
+            if time.monotonic() >= self._seen_until:
+                self._seen = worker_capacity(self._client)
+                self._seen_until = time.monotonic() + self._settings.cluster_view_seconds
+            return self._seen
 
     def close(self) -> None:
         self._closing.set()

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from service.access import give_up
-from service.deps import CallerDep, PageDep, Services, ServicesDep, get_services
+from service.deps import CallerDep, PageDep, Services, ServicesDep
 from service.errors import InsufficientStorageError, InvalidRequestError
 from service.http.receive import ReceivedForm, received_form
 from service.http.slices import (
@@ -109,13 +109,14 @@ _LINKS = {
     },
     openapi_extra={"requestBody": _UPLOAD_BODY},
 )
-async def upload_dataset(request: Request, response: Response, caller: CallerDep) -> DatasetOut:
+async def upload_dataset(
+    services: ServicesDep, request: Request, response: Response, caller: CallerDep
+) -> DatasetOut:
     """Takes `.npy` or `.npz` files, streamed to disk under a byte limit and never unpickled.
 
     The id is a function of the content, so uploading twice is harmless; who uploads what is there
     becomes one of its owners.
     """
-    services = get_services(request)
     scratch = services.settings.scratch_dir
     form_parts = received_form(request, scratch, file_fields=_FILES, value_fields=_VALUES)
     async with form_parts as (form, folder):

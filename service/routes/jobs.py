@@ -170,11 +170,11 @@ def list_jobs(
 
 
 @router.get("/jobs/{id}", summary="One job", responses=error_responses("not-found", "invalid-key"))
-def get_job(
+async def get_job(
     services: ServicesDep, caller: CallerDep, job_id: JobIdPath, response: Response
 ) -> JobOut:
     """State and progress. To follow a job, stream its events instead of asking in a loop."""
-    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
+    record = await services.reads.job(check_job_id(job_id), caller.visible_to)
     _describe(services, record, response)
     return job_view(record)
 
@@ -254,7 +254,7 @@ def get_result(services: ServicesDep, caller: CallerDep, job_id: JobIdPath) -> J
         **error_responses("not-found", "invalid-key", "invalid-request"),
     },
 )
-def follow_job(
+async def follow_job(
     services: ServicesDep,
     caller: CallerDep,
     job_id: JobIdPath,
@@ -265,18 +265,17 @@ def follow_job(
 ) -> Response:
     """All events so far, then new ones as they happen. Browsers and the Python client resume by
     themselves with `Last-Event-ID`."""
-    record = services.catalog.get_job(check_job_id(job_id), visible_to=caller.visible_to)
-    if record.ended and not services.catalog.events_after(record.id, last_event_id, 1):
+    record = await services.reads.job(check_job_id(job_id), caller.visible_to)
+    if record.ended and not (await services.reads.tail(record.id, last_event_id)).frames:
         return Response(status_code=204)  # tells EventSource not to reconnect
     settings = services.settings
     stream = job_events(
-        services.catalog,
+        services.reads,
         services.events,
         record.id,
         after=last_event_id,
         heartbeat_seconds=settings.heartbeat_seconds,
         retry_milliseconds=1000 * settings.retry_after_seconds,
-        poll_seconds=settings.catalog_poll_seconds if services.catalog.shared else None,
     )
     return StreamingResponse(
         stream,

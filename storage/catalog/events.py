@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from storage.catalog.database import Database, affected_rows
-from storage.catalog.paging import now
+from storage.catalog.paging import IN_ITEMS, batched, now
 from storage.catalog.records import EventRecord
 from storage.catalog.states import TERMINAL
 from storage.catalog.tables import Event, Job
@@ -34,6 +35,16 @@ class Events:
         )
         with self._database.read() as session:
             return [_record(row) for row in session.scalars(query)]
+
+    def event_counts(self, job_ids: Iterable[str]) -> dict[str, int]:
+        """The number of the newest event of each of these jobs; jobs that are not there are left
+        out. One look at it tells who has to be asked for news."""
+        counts: dict[str, int] = {}
+        with self._database.read() as session:
+            for part in batched(sorted(job_ids), IN_ITEMS):
+                query = sa.select(Job.id, Job.event_count).where(Job.id.in_(part))
+                counts.update((row.id, row.event_count) for row in session.execute(query))
+        return counts
 
     def latest_events(self, job_id: str, type: str, limit: int) -> list[EventRecord]:  # noqa: A002
         """At most `limit` events of one type, the newest first."""

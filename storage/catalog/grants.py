@@ -6,7 +6,7 @@ it. What somebody may not read does not exist for them (NotFoundError, not a ref
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,12 +14,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.catalog.database import Database, affected_rows
 from storage.catalog.errors import NotOwnerError
-from storage.catalog.paging import now
+from storage.catalog.paging import IN_ITEMS, batched, now
 from storage.catalog.records import EVERYBODY, GrantRecord, Role, Usage
 from storage.catalog.space import dataset_bytes, matrix_bytes
 from storage.catalog.tables import OPEN_STATES, Dataset, Grant, Job, Matrix
-
-_IN_ITEMS = 500  # below SQLite's limit of parameters per statement
 
 
 class Grants:
@@ -59,8 +57,7 @@ class Grants:
         wanted = sorted(set(thing_ids))
         found: set[str] = set()
         with self._database.read() as session:
-            for start in range(0, len(wanted), _IN_ITEMS):
-                part = wanted[start : start + _IN_ITEMS]
+            for part in batched(wanted, IN_ITEMS):
                 query = _readable(reader).where(Grant.thing_id.in_(part))
                 found.update(session.scalars(query))
         return [thing_id for thing_id in wanted if thing_id not in found]
@@ -138,6 +135,20 @@ def may_read(session: Session, thing_id: str, reader: str | None) -> bool:
     if reader is None:
         return True
     return session.scalar(_readable(reader).where(Grant.thing_id == thing_id).limit(1)) is not None
+
+
+def readable_pairs(session: Session, pairs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of `pairs` (id of a thing, who wants to read it) that are allowed."""
+    things = sorted({thing_id for thing_id, _ in pairs})
+    readers = sorted({reader for _, reader in pairs})
+    held: set[tuple[str, str]] = set()
+    for some_things in batched(things, IN_ITEMS):
+        for some_readers in batched([*readers, EVERYBODY], IN_ITEMS):
+            query = sa.select(Grant.thing_id, Grant.grantee).where(
+                Grant.thing_id.in_(some_things), Grant.grantee.in_(some_readers)
+            )
+            held.update((row.thing_id, row.grantee) for row in session.execute(query))
+    return {pair for pair in pairs if pair in held or (pair[0], EVERYBODY) in held}
 
 
 def _readable(reader: str) -> sa.Select[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from storage.catalog.job_rows import (
     position,
     records_of,
 )
-from storage.catalog.paging import now, page
+from storage.catalog.paging import IN_ITEMS, batched, now, page
 from storage.catalog.records import JobRecord, MatrixState
 from storage.catalog.states import JobEvent, JobState, Target, retarget
 from storage.catalog.tables import (
@@ -145,6 +145,26 @@ class Jobs:
                 raise missing(job_id)
             return get(session, job_id)
 
+    def jobs_for(
+        self, asked: Collection[tuple[str, str | None]]
+    ) -> dict[tuple[str, str | None], JobRecord]:
+        """What `get_job` answers to each (job id, `visible_to`) that it finds, all at one moment.
+
+        For many who ask at once: their number hardly changes what it costs.
+        """
+        found: dict[str, JobRecord] = {}
+        with self._database.read() as session:
+            for part in batched(sorted({job_id for job_id, _ in asked}), IN_ITEMS):
+                rows = session.scalars(sa.select(Job).where(Job.id.in_(part)))
+                found |= {record.id: record for record in records_of(session, list(rows))}
+            private = [(job_id, reader) for job_id, reader in asked if reader is not None]
+            allowed = grants.readable_pairs(session, private) if private else set()
+        return {
+            (job_id, reader): found[job_id]
+            for job_id, reader in asked
+            if job_id in found and (reader is None or (job_id, reader) in allowed)
+        }
+
     def list_jobs(
         self,
         limit: int = 100,
@@ -177,16 +197,17 @@ class Jobs:
         with self._database.read() as session:
             return records_of(session, list(session.scalars(query)))
 
+    def open_results(self) -> list[tuple[str | None, dict[str, Any]]]:
+        """Of each queued or running job the matrix that it builds, and its estimate."""
+        query = sa.select(Job.matrix_id, Job.estimate).where(Job.state.in_(OPEN_STATES))
+        with self._database.read() as session:
+            return [(row.matrix_id, row.estimate or {}) for row in session.execute(query)]
+
     def count_jobs(self) -> dict[JobState, int]:
         """Number of jobs by state; states without jobs are left out."""
         query = sa.select(Job.state, sa.func.count()).group_by(Job.state)
         with self._database.read() as session:
             return {JobState(state): count for state, count in session.execute(query)}
-
-    def count_open(self) -> int:
-        query = sa.select(sa.func.count()).where(Job.state.in_(OPEN_STATES))
-        with self._database.read() as session:
-            return session.scalar(query) or 0
 
     def set_target(
         self, job_id: str, target: Target, *, announce: Announcement | None = None

@@ -1,7 +1,8 @@
-"""Newest-first pages over tables that have `created_at` and `id`."""
+"""Newest-first pages over tables that have `created_at` and `id`, and questions in pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,12 +13,19 @@ from storage.catalog.cursors import decode_cursor, encode_cursor
 from storage.catalog.tables import ApiKey, AuditEntry, Dataset, Job, Matrix
 
 MAX_PAGE_ROWS = 1000
+IN_ITEMS = 400  # two such lists are below SQLite's oldest limit of parameters per statement (999)
 
 Row = TypeVar("Row", Dataset, Job, Matrix, ApiKey, AuditEntry)
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """`items` in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def page(

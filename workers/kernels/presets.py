@@ -6,10 +6,11 @@ import math
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from workers.kernels.duals import Activation
 from workers.kernels.duals.base import CatalogueModel
+from workers.kernels.duals.relu_like import Relu
 from workers.kernels.errors import InvalidKernelError
 from workers.kernels.input_ops import Normalize
 from workers.kernels.layers import MAX_LAYERS, MAX_WIDTH, Dense, Trained
@@ -33,7 +34,7 @@ ActivationOrName = Annotated[
 
 def relu() -> Activation:
     """The activation of a preset that names none."""
-    return TypeAdapter(Activation).validate_python({"fn": "relu"})
+    return Relu(fn="relu")
 
 
 class PresetModel(CatalogueModel):

@@ -18,7 +18,7 @@ from storage.format import MatrixManifest
 from workers.driver import ComputeBatch
 from workers.estimate import Estimate, estimate_gram, rate_key, seconds_per_pair_model
 from workers.gram import TileLimits, gram_dtype, plan_gram
-from workers.kernels.registry import preset_entry
+from workers.kernels.presets import preset_model
 from workers.kernels.spec import KernelSpec, parse_kernel
 from workers.memory import WORKER_BASE_BYTES
 from workers.tiles import GramTask as GramTiles
@@ -203,7 +203,7 @@ def _manifest(
 
 def _default_outputs(kernel: str | dict[str, Any]) -> tuple[str, ...]:
     preset = kernel if isinstance(kernel, str) else kernel.get("preset")
-    return tuple(preset_entry(preset)["outputs"]) if isinstance(preset, str) else ("ntk",)
+    return preset_model(preset).outputs if isinstance(preset, str) else ("ntk",)
 
 
 def _estimate(

@@ -95,6 +95,27 @@ def test_sharing_with_one_and_with_everybody(catalog: Catalog) -> None:
     assert catalog.get_dataset(ds("a"), visible_to="carol")
 
 
+def test_many_who_ask_for_jobs_at_once_get_what_each_would_get_alone(catalog: Catalog) -> None:
+    names = [f"n{n}" for n in range(600)]  # more than fit into one statement
+    jobs = [
+        create_job(catalog, name, task={"x1": add_dataset(catalog, name)}, owner=name).id
+        for name in ("alice", "bob")
+    ]
+    catalog.grant(jobs[0], "carol", Role.READER)
+    shared = create_job(catalog, "shared", owner="alice").id
+    catalog.grant(shared, EVERYBODY, Role.READER)
+    absent = shared[:-8] + "0" * 8
+    readers = [None, "alice", "bob", "carol", *names]
+    asked = [(job, reader) for job in (*jobs, shared, absent) for reader in readers]
+
+    found = catalog.jobs_for(asked)
+    allowed = {(jobs[0], "alice"), (jobs[0], "carol"), (jobs[1], "bob")}
+    allowed |= {(job, None) for job in (*jobs, shared)} | {(shared, reader) for reader in readers}
+    assert set(found) == allowed
+    assert all(record == catalog.get_job(job) for (job, _), record in found.items())
+    assert catalog.jobs_for([]) == {}
+
+
 def test_the_same_request_has_several_owners_and_goes_with_the_last(catalog: Catalog) -> None:
     job = create_job(catalog, matrix_id=mx("m"), idempotency_key="k", owner="alice")
     again, created = submit(catalog, matrix_id=mx("m"), owner="bob")

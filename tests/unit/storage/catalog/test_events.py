@@ -32,6 +32,18 @@ def test_a_watcher_goes_on_where_it_was(catalog: Catalog) -> None:
     assert catalog.events_after(job, 100) == []
 
 
+def test_one_look_tells_of_news_in_many_jobs(catalog: Catalog) -> None:
+    jobs = [create_job(catalog, str(n)).id for n in range(3)]
+    for n, job in enumerate(jobs):
+        for _ in range(n):
+            catalog.append_event(job, "progress", {})
+    assert catalog.event_counts([*jobs, new_job_id()]) == dict(zip(jobs, (0, 1, 2), strict=True))
+    assert catalog.event_counts([]) == {}
+    # More than fit into one statement.
+    many = [new_job_id() for _ in range(2000)]
+    assert catalog.event_counts([*many, jobs[2]]) == {jobs[2]: 2}
+
+
 def test_no_event_without_a_job(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError):
         catalog.append_event(new_job_id(), "progress", {})

@@ -80,7 +80,7 @@ def test_same_key_with_another_body_is_refused_and_stores_nothing(catalog: Catal
 def test_unusable_idempotency_keys_are_refused(catalog: Catalog, key: str) -> None:
     with pytest.raises(InvalidKeyError):
         submit(catalog, idempotency_key=key)
-    assert catalog.count_open() == 0
+    assert len(catalog.open_jobs()) == 0
 
 
 @pytest.mark.parametrize("key", [None, "new"])
@@ -144,7 +144,15 @@ def test_a_job_being_cancelled_does_not_answer(catalog: Catalog) -> None:
 def test_other_requests_get_other_jobs(catalog: Catalog) -> None:
     assert submit(catalog, "a")[1]
     assert submit(catalog, "b")[1]
-    assert catalog.count_open() == 2
+    assert len(catalog.open_jobs()) == 2
+
+
+def test_what_open_jobs_will_write(catalog: Catalog) -> None:
+    create_job(catalog, "a", matrix_id=mx("a"), estimate={"bytes_written": 7})
+    create_job(catalog, "b", estimate=None)
+    finish(catalog, create_job(catalog, "c", matrix_id=mx("c")).id)
+    found = sorted(catalog.open_results(), key=str)
+    assert found == [(mx("a"), {"bytes_written": 7}), (None, {})]
 
 
 def test_a_missing_data_set_is_named(catalog: Catalog) -> None:
@@ -152,7 +160,7 @@ def test_a_missing_data_set_is_named(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError) as caught:
         create_job(catalog, task={"x1": known, "x2": ds("gone")}, idempotency_key="k")
     assert caught.value.details == {"datasets": [ds("gone")]}
-    assert catalog.count_open() == 0
+    assert len(catalog.open_jobs()) == 0
     # The refused request has not used up its key.
     assert submit(catalog, "other", idempotency_key="k")[1]
 
@@ -273,4 +281,4 @@ def test_open_jobs_oldest_first(catalog: Catalog) -> None:
     finish(catalog, jobs[2].id)
     catalog.apply(jobs[3].id, JobEvent.CANCELLED)
     assert [job.id for job in catalog.open_jobs()] == [jobs[n].id for n in (0, 1, 4)]
-    assert catalog.count_open() == 3
+    assert len(catalog.open_jobs()) == 3

@@ -121,7 +121,7 @@ def test_connections_cut_by_the_server_are_replaced(postgres: PostgresServer) ->
             )
             assert cut.scalar_one() >= 1
         engine.dispose()
-        assert catalog.count_open() == 1
+        assert len(catalog.open_jobs()) == 1
     postgres.drop_database(url)
 
 
@@ -148,7 +148,7 @@ def test_readers_do_not_wait_for_a_writer(catalog: Catalog) -> None:
     with catalog._database.write() as session:
         session.execute(sa.text("UPDATE jobs SET state = 'failed'"))
         counts: list[int] = []
-        reader = threading.Thread(target=lambda: counts.append(catalog.count_open()))
+        reader = threading.Thread(target=lambda: counts.append(len(catalog.open_jobs())))
         reader.start()
         reader.join(20)
         assert counts == [1], "a reader sees the state before the transaction, at once"

@@ -51,7 +51,7 @@ def test_one_key_posted_at_once_is_one_job(catalog: Catalog) -> None:
         assert len(jobs) == THREADS, answers
         assert len({job.id for job, _ in jobs}) == 1
         assert sum(created for _, created in jobs) == 1
-    assert catalog.count_open() == 5
+    assert len(catalog.open_jobs()) == 5
 
 
 def test_one_request_posted_at_once_is_one_job(catalog: Catalog) -> None:
@@ -73,7 +73,7 @@ def test_one_key_with_many_bodies_is_one_job_and_refusals(catalog: Catalog) -> N
     refused = [answer for answer in answers if isinstance(answer, ConflictError)]
     assert len(refused) == THREADS - 1
     assert {error.kind for error in refused} == {"idempotency-conflict"}
-    assert catalog.count_open() == 1
+    assert len(catalog.open_jobs()) == 1
 
 
 @pytest.mark.parametrize("event", [JobEvent.START, JobEvent.FAIL])
