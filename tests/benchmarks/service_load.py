@@ -1,11 +1,16 @@
 """Many clients at once: 500 that poll and follow jobs and 50 that submit, while a worker computes.
 
-    python tests/benchmarks/service_load.py [--requests 20000] [--label "after ..."]
+    python tests/benchmarks/service_load.py [--requests 20000] [--label "after ..."] [--share]
 
-The clients run in this process, the service in another, its one worker in a third: on a machine
-with two cores, worker, service and clients share them. What is measured is the time from sending
-`GET /v1/jobs/{id}` to having its answer. Events must be numbered without gaps. The soak is bounded
-by a number of requests: the resident memory of the service is read on the way.
+The clients run in this process, the service (with the Dask scheduler) in another, its one worker in
+a third. The service has the last core of the machine for itself, worker and clients share the
+others; with `--share` nothing is pinned, and all three are on all cores.
+
+What is measured is the time from sending `GET /v1/jobs/{id}` to having its answer, as a client sees
+it: it has in it what the event loop of the clients was late, which is given beside it. Half of the
+followers stay with one long job, the others follow one small job after the other to its end. Events
+must be numbered without gaps, from the first to the last one. The soak is bounded by a number of
+requests: the resident memory of the service is read on the way.
 """
 
 from __future__ import annotations
@@ -14,10 +19,12 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +41,11 @@ KERNEL = {"preset": "fc", "depth": 2}
 POLLERS, FOLLOWERS, SUBMITTERS = 250, 250, 50
 POLL_SECONDS = 2.0  # what `Retry-After` says
 DATASETS, ROWS = 64, 256
-BACKGROUND_ROWS = 30_000
-LONG = {"preset": "fc", "depth": 60, "activation": "erf"}  # more work than the clients have time
+BACKGROUND_ROWS = 40_000
+# More work than the clients have time for, in tiles of some tenths of a second.
+LONG = {"preset": "fc", "depth": 60, "activation": "erf"}
+LONG_TILE_ROWS = 512
+LAG_SECONDS = 0.02
 
 
 @dataclass
@@ -51,6 +61,9 @@ class Seen:
     streams: int = 0
     jobs: int = 0
     rss: list[tuple[int, int]] = field(default_factory=list)  # (status requests, bytes)
+    lag_seconds: list[float] = field(default_factory=list)  # of the clients' own event loop
+    first_seen: dict[tuple[str, int], float] = field(default_factory=dict)  # of each event
+    behind_seconds: list[float] = field(default_factory=list)  # others' sight of it after that
 
     @property
     def enough(self) -> bool:
@@ -58,12 +71,14 @@ class Seen:
 
 
 class Load:
-    """The clients. `open_jobs`: those that somebody may poll or follow."""
+    """The clients. `jobs`: those that somebody may poll or follow; the first is the long one."""
 
-    def __init__(self, session: aiohttp.ClientSession, datasets: list[str], seen: Seen) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, datasets: list[str], long: str, seen: Seen
+    ) -> None:
         self.session = session
         self.seen = seen
-        self.jobs: list[str] = []
+        self.jobs = [long]
         pairs = list(itertools.permutations(datasets, 2))
         random.Random(0).shuffle(pairs)
         self.pairs = iter(pairs)
@@ -89,10 +104,11 @@ class Load:
             await self.status(random.choice(self.jobs[-100:]))
             await asyncio.sleep(POLL_SECONDS)
 
-    async def follow(self) -> None:
-        """Streams one job after the other to its end, counting what is missing."""
+    async def follow(self, number: int) -> None:
+        """Follows the long job, or one of the newest after the other, each to its end."""
+        await asyncio.sleep(random.uniform(0, POLL_SECONDS))
         while not self.seen.enough:
-            job = random.choice(self.jobs[-20:])
+            job = self.jobs[0] if number % 2 else random.choice(self.jobs[-20:])
             last, ended = 0, False
             while not (ended or self.seen.enough):
                 try:
@@ -105,6 +121,7 @@ class Load:
     async def stream(self, job: str, last: int) -> tuple[int, bool]:
         """The number of the last event, and whether the stream came to its end."""
         headers = {"Last-Event-ID": str(last)}
+        opened = time.perf_counter()
         async with self.session.get(f"/v1/jobs/{job}/events", headers=headers) as answer:
             self.seen.answers[f"events {answer.status}"] += 1
             async for line in answer.content:
@@ -112,10 +129,18 @@ class Load:
                     number = int(line[3:])
                     self.seen.gaps += number != last + 1
                     self.seen.events += 1
+                    self.note(job, number, opened)
                     last = number
                 if self.seen.enough:
                     return last, False
         return last, True
+
+    def note(self, job: str, number: int, opened: float) -> None:
+        """How long after the first follower this one has an event that is new."""
+        now = time.perf_counter()
+        first = self.seen.first_seen.setdefault((job, number), now)
+        if first > opened:
+            self.seen.behind_seconds.append(now - first)
 
     async def submit(self) -> None:
         """Asks for a small matrix that is not there yet, waits for it, and asks for the next."""
@@ -140,59 +165,114 @@ class Load:
                 self.seen.jobs += document["state"] == "succeeded"
             await asyncio.sleep(3.0)
 
+    async def watch_lag(self) -> None:
+        """How late this process comes to what it wanted to do at a certain moment."""
+        while not self.seen.enough:
+            wanted = time.perf_counter() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self.seen.lag_seconds.append(time.perf_counter() - wanted)
+
     async def watch_memory(self, process: psutil.Process) -> None:
         while not self.seen.enough:
             self.seen.rss.append((len(self.seen.status_seconds), process.memory_info().rss))
             await asyncio.sleep(2.0)
 
 
-async def run(url: str, datasets: list[str], first: str, pid: int, requests: int) -> Seen:
+async def run(url: str, datasets: list[str], long: str, pid: int, requests: int) -> Seen:
     seen = Seen(requests)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
     async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
-        load = Load(session, datasets, seen)
-        load.jobs.append(first)
+        load = Load(session, datasets, long, seen)
         await asyncio.gather(
             load.watch_memory(psutil.Process(pid)),
+            load.watch_lag(),
             *(load.poll() for _ in range(POLLERS)),
-            *(load.follow() for _ in range(FOLLOWERS)),
+            *(load.follow(number) for number in range(FOLLOWERS)),
             *(load.submit() for _ in range(SUBMITTERS)),
         )
     return seen
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
+def quantiles(seconds: list[float]) -> Mapping[str, float]:
     values = np.sort(np.array(seconds)) * 1000
     found = {f"p{q}_ms": float(np.percentile(values, q)) for q in (50, 90, 99)}
     return {"count": len(seconds), **found, "max_ms": float(values[-1])}
 
 
-def measure(requests: int) -> dict[str, Any]:
+def tiles_done(client: Client, job: str) -> int:
+    return int((client.job(job).progress or {}).get("tiles_done", 0))
+
+
+def workers_of(service: psutil.Process) -> list[psutil.Process]:
+    return service.children(recursive=True)
+
+
+def pin(process: psutil.Process, cores: set[int]) -> None:
+    """Keep every thread of a process on `cores`; those it starts later inherit that."""
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, cores)
+
+
+def share_out(service: psutil.Process) -> str:
+    """Give the service a core of its own; says so."""
+    cores = sorted(os.sched_getaffinity(0))
+    own, others = {cores[-1]}, set(cores[:-1]) or {cores[-1]}
+    pin(service, own)
+    os.sched_setaffinity(0, others)
+    for worker in workers_of(service):
+        pin(worker, others)
+    return "the service has a core for itself, worker and clients share the others"
+
+
+def cpu_seconds(service: psutil.Process) -> dict[str, float]:
+    """CPU time so far, of each of the three."""
+    return {
+        "service": _spent(service),
+        "worker": sum(_spent(worker) for worker in workers_of(service)),
+        "clients": time.process_time(),
+    }
+
+
+def _spent(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def measure(requests: int, *, share: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         data = Path(name) / "data"
-        options = ["--workers", "1", "--log-level", "warning"]
+        options = ["--workers", "1", "--log-level", "warning", "--set", "max_running_jobs=8"]
         with embedded_service(data, options=options) as service, Client(service.url) as client:
             datasets = [
                 client.upload(rng.standard_normal((ROWS, 16)).astype(np.float32)).id
                 for _ in range(DATASETS)
             ]
             many = rng.standard_normal((BACKGROUND_ROWS, 64)).astype(np.float32)
-            background = client.gram(client.upload(many).id, kernel=LONG)
-            started = time.perf_counter()
+            background = client.gram(client.upload(many).id, kernel=LONG, tile_rows=LONG_TILE_ROWS)
+            while not tiles_done(client, background.id):  # its kernel is compiled
+                time.sleep(0.5)
+            process = psutil.Process(service.process.pid)
+            set_up = "all three share all cores" if share else share_out(process)
+            before, started = cpu_seconds(process), time.perf_counter()
             seen = asyncio.run(
                 run(service.url, datasets, background.id, service.process.pid, requests)
             )
             wall = time.perf_counter() - started
-            tiles = (client.job(background.id).progress or {}).get("tiles_done", 0)
+            spent = {who: now - before[who] for who, now in cpu_seconds(process).items()}
+            tiles = tiles_done(client, background.id)
             client.cancel(background.id)
     half = [bytes_ for at, bytes_ in seen.rss if at >= requests // 2]
     return {
+        "set_up": set_up,
         "clients": {"polling": POLLERS, "following": FOLLOWERS, "submitting": SUBMITTERS},
         "wall_seconds": wall,
+        "cpu_seconds": spent,
         "status": quantiles(seen.status_seconds),
         "submit": quantiles(seen.submit_seconds),
+        "event after its first follower": quantiles(seen.behind_seconds),
+        "lag of the clients' event loop": quantiles(seen.lag_seconds),
         "answers": dict(seen.answers),
         "events": seen.events,
         "streams_followed_to_the_end": seen.streams,
@@ -208,6 +288,9 @@ def measure(requests: int) -> dict[str, Any]:
     }
 
 
+TIMES = ("status", "submit", "event after its first follower", "lag of the clients' event loop")
+
+
 def page(found: dict[str, Any], about: dict[str, Any], label: str) -> str:
     rows = [
         [
@@ -215,9 +298,10 @@ def page(found: dict[str, Any], about: dict[str, Any], label: str) -> str:
             *(f"{found[what][key]:.1f}" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms")),
             str(found[what]["count"]),
         ]
-        for what in ("status", "submit")
+        for what in TIMES
     ]
     clients = ", ".join(f"{count} {what}" for what, count in found["clients"].items())
+    spent = ", ".join(f"{who} {cpu:.0f}" for who, cpu in found["cpu_seconds"].items())
     memory = ", ".join(f"{name} {mib:.0f}" for name, mib in found["rss_mib"].items())
     return "\n".join(
         [
@@ -225,12 +309,13 @@ def page(found: dict[str, Any], about: dict[str, Any], label: str) -> str:
             "",
             f"`python tests/benchmarks/service_load.py`{', ' + label if label else ''}."
             f" {about['cpu']}, {about['cores']} cores, Python {about['python']},"
-            f" {about['date']}, load before {about['load_before']:.2f}. The clients"
-            " run on the same cores as service and worker, which computes all the time.",
+            f" {about['date']}, load before {about['load_before']:.2f}; {found['set_up']}. The"
+            " worker computes all the time.",
             "",
-            table(["request", "p50 ms", "p90 ms", "p99 ms", "most ms", "requests"], rows),
+            table(["", "p50 ms", "p90 ms", "p99 ms", "most ms", "count"], rows),
             "",
-            f"Clients: {clients}; {found['wall_seconds']:.0f} s. Events: {found['events']}, gaps in"
+            f"Clients: {clients}; {found['wall_seconds']:.0f} s. CPU seconds: {spent}. Events:"
+            f" {found['events']}, gaps in"
             f" their numbers: {found['gaps_in_event_numbers']}, streams followed to their end:"
             f" {found['streams_followed_to_the_end']}. Jobs succeeded: {found['jobs_succeeded']},"
             f" beside {found['background_tiles']} tiles of a long job. Resident memory of the"
@@ -243,10 +328,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--label", default="")
+    parser.add_argument("--share", action="store_true", help="Pin nothing to a core.")
     parser.add_argument("--dry", action="store_true", help="Print, and write no result file.")
     given = parser.parse_args()
     about = host()
-    found = measure(given.requests)
+    found = measure(given.requests, share=given.share)
     text = page(found, about, given.label)
     print(text)
     if not given.dry:
