@@ -1,7 +1,8 @@
 """Deployment files beyond docker-compose.yml: the chart, the units, the batch script, the overlays.
 
-The chart is not rendered here (there is no helm among what tests install): what is checked is that
-values, schema and templates agree, and that the settings of security are where they belong.
+The chart is rendered where there is a `helm` (there is none among what tests install). Without it,
+what is checked is that values, schema and templates agree, and that the settings of security are
+where they belong.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def test_the_values_fit_their_schema_and_nonsense_does_not() -> None:
         ("workers.gpus", 2),
         ("image.pullPolicy", "Sometimes"),
         ("data.size", "much"),
+        ("store.bucket", "Not_A_Bucket"),
+        ("store.prefix", "/from/the/root"),
+        ("store.endpoint", "https://key:secret@minio.example"),
         ("catalog.password", "in the open"),
         ("scheduler.service", {"type": "LoadBalancer"}),
     ):
@@ -130,6 +134,70 @@ def test_what_the_chart_sets_are_settings_and_the_version_is_that_of_the_package
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = (ROOT / "pyproject.toml").read_text()
     assert f'version = "{chart["appVersion"]}"' in project
+
+
+def test_a_bucket_replaces_the_volume_and_its_keys_come_from_a_secret() -> None:
+    for name in ("service.yaml", "workers.yaml"):
+        assert TEMPLATES[name].count('include "gramian.storeEnv"') == 1
+        assert TEMPLATES[name].count('include "gramian.dataVolume"') == 1
+    helpers = TEMPLATES["_helpers.tpl"]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert name in helpers
+    assert "kind: Secret" not in helpers
+
+
+RENDERED = {
+    "catalog": {"existingSecret": "the-catalog"},
+    "apiKeys": {"existingSecret": "the-keys"},
+    "tls": {"existingSecret": "the-certificates"},
+    "store": {
+        "bucket": "gram",
+        "prefix": "kept/here",
+        "endpoint": "https://minio.example:9000",
+        "region": "eu-central-1",
+        "existingSecret": "the-store",
+    },
+}
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["bucket", "volume"])
+def test_helm_renders_the_chart(tmp_path: Path, store: bool) -> None:
+    helm = shutil.which("helm")
+    if helm is None:
+        pytest.skip("there is no helm on this machine")
+    given = {name: RENDERED[name] for name in RENDERED if store or name != "store"}
+    (tmp_path / "values.yaml").write_text(json.dumps(given))
+    options = [str(CHART), "--values", str(tmp_path / "values.yaml")]
+    for command in (["lint", "--strict"], ["template", "mine"]):
+        done = subprocess.run(
+            [helm, *command, *options], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    claims = [each for each in objects if each["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == (0 if store else 1)
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]
+        for each in objects
+        if each["kind"] == "Deployment"
+    }
+    assert set(pods) == {"mine-gramian", "mine-gramian-scheduler", "mine-gramian-worker"}
+    for name in ("mine-gramian", "mine-gramian-worker"):
+        (container,) = pods[name]["containers"]
+        environment = {each["name"]: each for each in container["env"]}
+        (data,) = (each for each in pods[name]["volumes"] if each["name"] == "data")
+        if not store:
+            claim = data["persistentVolumeClaim"]["claimName"]
+            assert claim == claims[0]["metadata"]["name"]
+            assert "GRAMIAN_STORE_URL" not in environment
+            continue
+        assert data["emptyDir"] == {}
+        where = parse_s3_url(environment["GRAMIAN_STORE_URL"]["value"], {})
+        assert (where.bucket, where.prefix) == ("gram", "kept/here")
+        assert (where.endpoint, where.region) == ("https://minio.example:9000", "eu-central-1")
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            reference = environment[key]["valueFrom"]["secretKeyRef"]
+            assert reference == {"name": "the-store", "key": key}
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (DEPLOY / "systemd").iterdir()))

@@ -76,3 +76,38 @@ securityContext:
 {{- define "gramian.claim" -}}
 {{- .Values.data.existingClaim | default (printf "%s-data" (include "gramian.name" .)) -}}
 {{- end -}}
+
+{{- /* What lies at /data: the volume of all pods, or a place of the pod's own beside a bucket. */ -}}
+{{- define "gramian.dataVolume" -}}
+- name: data
+  {{- if .Values.store.bucket }}
+  emptyDir: {}
+  {{- else }}
+  persistentVolumeClaim:
+    claimName: {{ include "gramian.claim" . }}
+  {{- end }}
+{{- end -}}
+
+{{- define "gramian.storeUrl" -}}
+{{- $options := list -}}
+{{- with .Values.store.endpoint }}{{ $options = append $options (printf "endpoint=%s" .) }}{{ end -}}
+{{- with .Values.store.region }}{{ $options = append $options (printf "region=%s" .) }}{{ end -}}
+{{- printf "s3://%s" (list .Values.store.bucket .Values.store.prefix | compact | join "/") -}}
+{{- with $options }}?{{ join "&" . }}{{ end -}}
+{{- end -}}
+
+{{- /* Service and workers alike: where the bucket is, and the keys to it. */ -}}
+{{- define "gramian.storeEnv" -}}
+- name: GRAMIAN_STORE_URL
+  value: {{ include "gramian.storeUrl" . | quote }}
+{{- with .Values.store.existingSecret }}
+{{- $secret := . }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
