@@ -247,6 +247,8 @@ class TileWorker:
         step, diagonal = self._block_rows, self._on_diagonal(tile)
         names = tuple(layout.name for layout in task.manifest.arrays)
         kernel = self._kernel(task)
+        # Within a block of images, too, where it takes many seconds.
+        within = {"check_stop": self.check_stop} if kernel.spec.spatial else {}
         rows, cols = task.plan.extent(tile)
         x1 = self._panel(task.x1, rows, kernel)
         x2 = x1 if diagonal else self._panel(task.x2 or task.x1, cols, kernel)
@@ -258,7 +260,12 @@ class TileWorker:
                     continue
                 self.check_stop()
                 block = kernel.block(
-                    left, right, symmetric=diagonal and r == c, outputs=names, block_rows=step
+                    left,
+                    right,
+                    symmetric=diagonal and r == c,
+                    outputs=names,
+                    block_rows=step,
+                    **within,
                 )
                 yield r, c, block
 

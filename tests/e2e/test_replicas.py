@@ -1,4 +1,5 @@
-"""Two services, one PostgreSQL catalog, one folder, one scheduler; one of them dies, or sleeps."""
+"""Two services, one PostgreSQL catalog, one scheduler, one folder or bucket; one of them dies, or
+sleeps."""
 
 from __future__ import annotations
 
@@ -6,16 +7,20 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.client import Client
+from storage.blobs import open_blobs
 from storage.catalog import Catalog, open_catalog
 from support.cluster import ClusterProcesses
 from support.postgres import postgres_server
+from support.s3 import S3Server
 from support.server import ServiceProcess
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -42,9 +47,9 @@ class Replicas:
         raise AssertionError("nobody takes the job")
 
 
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    folder = tmp_path_factory.mktemp("replicas")
+@contextmanager
+def running_replicas(folder: Path, **settings: Any) -> Iterator[Replicas]:
+    """Two services on one catalog, with a scheduler and a worker."""
     with postgres_server() as postgres, ExitStack() as stack:
         url = postgres.create_database()
         cluster = ClusterProcesses(folder / "dask")
@@ -53,7 +58,6 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
         services = [
             ServiceProcess(
                 folder / name,
-                data_dir=folder / "data",
                 catalog_url=url,
                 scheduler_address=cluster.address,
                 job_lease_seconds=LEASE_SECONDS,
@@ -62,6 +66,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
                 batch_seconds=0.1,
                 event_throttle_seconds=0.0,
                 max_running_jobs=1,
+                **settings,
             )
             for name in ("a", "b")
         ]
@@ -69,6 +74,13 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
             stack.enter_context(service)
             service.start()
         yield Replicas(services, stack.enter_context(open_catalog(url, migrate=False)))
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    folder = tmp_path_factory.mktemp("replicas")
+    with running_replicas(folder, data_dir=folder / "data") as running:
+        yield running
 
 
 def submit(client: Client, *, seed: int, rows: int = 2500, tile_rows: int = TILE_ROWS) -> str:
@@ -105,9 +117,8 @@ def check_undisturbed(client: Client, job: str, seed: int) -> None:
     assert client.result(quiet.id)["summary"]["digest"] == digest
 
 
-def test_when_the_service_that_runs_a_job_is_killed_the_other_one_goes_on(
-    replicas: Replicas,
-) -> None:
+def kill_the_runner(replicas: Replicas) -> ServiceProcess:
+    """Kill the service that runs a job; the other one finishes it. Returns the one killed."""
     with replicas.services[0].client() as client:
         job = submit(client, seed=1)
     killed, other = replicas.runner_of(job)
@@ -120,7 +131,34 @@ def test_when_the_service_that_runs_a_job_is_killed_the_other_one_goes_on(
         summary = client.result(job)["summary"]
         assert summary["computed_tiles"] <= summary["tiles"] - seen
         check_undisturbed(client, job, seed=1)
-    killed.start()
+    return killed
+
+
+def test_when_the_service_that_runs_a_job_is_killed_the_other_one_goes_on(
+    replicas: Replicas,
+) -> None:
+    kill_the_runner(replicas).start()
+
+
+def test_the_same_where_they_share_nothing_but_a_catalog_and_a_bucket(
+    tmp_path: Path, s3: S3Server
+) -> None:
+    url = s3.store_url()
+    blobs = open_blobs(url)
+    with running_replicas(tmp_path, store_url=url) as replicas:
+        killed = kill_the_runner(replicas)
+        killed.start()
+        # What one service has, the other one shows; and nothing of it is in either's folder.
+        with ExitStack() as stack:
+            a, b = (stack.enter_context(each.client()) for each in replicas.services)
+            (matrix,) = (each.id for each in a.matrices() if each.state == "sealed")
+            np.testing.assert_array_equal(a.slice(matrix)[:70, :70], b.slice(matrix)[:70, :70])
+            a.delete_matrix(matrix)
+            assert not [each for each in b.matrices() if each.state == "sealed"]
+        assert list(blobs.list(f"matrices/{matrix}")) == []
+        assert list(blobs.list("stops")) == []
+    for service in replicas.services:
+        assert not (service.folder / "data" / "store").exists()
 
 
 def test_a_service_that_slept_longer_than_its_lease_changes_nothing(replicas: Replicas) -> None:

@@ -20,6 +20,7 @@ class TcpProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._closed = False
+        self._left: int | None = None  # bytes to the target until everything is cut
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, name="tcp-proxy", daemon=True)
@@ -32,7 +33,13 @@ class TcpProxy:
             for pair in self._pairs:
                 _shut(pair)
 
+    def cut_within(self, count: int) -> None:
+        """`cut` once a single connection has carried `count` more bytes to the target: in the
+        middle of whatever it is sending then."""
+        self._left = count
+
     def mend(self) -> None:
+        self._left = None
         self._open.set()
 
     def silence(self) -> None:
@@ -68,7 +75,9 @@ class TcpProxy:
             threading.Thread(target=self._forward, args=(pair,), daemon=True).start()
 
     def _forward(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        other = {pair[0]: pair[1], pair[1]: pair[0]}
+        near, far = pair
+        other = {near: far, far: near}
+        sent = 0  # while it counts
         try:
             with selectors.DefaultSelector() as selector:
                 for one in pair:
@@ -81,6 +90,11 @@ class TcpProxy:
                         self._flowing.wait()
                         if not data:
                             return
+                        if source is near and self._left is not None:
+                            sent += len(data)
+                            if sent > self._left:
+                                self.cut()
+                                return
                         other[source].sendall(data)
         except OSError:
             return

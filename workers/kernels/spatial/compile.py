@@ -17,12 +17,18 @@ from workers.kernels.spatial.programs import Program, single_precision
 from workers.kernels.spatial.structure import normalization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from workers.kernels.spec import KernelSpec
 
 DEFAULT_BLOCK_ROWS = 64
 """Samples of one side of a block in library calls: what is prepared at a time."""
+
+
+def _never_stop() -> None:
+    return None
 
 
 class SpatialPanel(NamedTuple):
@@ -121,9 +127,11 @@ class SpatialKernel:
         symmetric: bool,
         outputs: tuple[str, ...] = OUTPUTS,
         block_rows: int = DEFAULT_BLOCK_ROWS,
+        check_stop: Callable[[], None] = _never_stop,
     ) -> dict[str, NDArray[Any]]:
         """One compute block (n1, n2) of two panels, row by row. `symmetric`: both are the same
-        panel; only pairs on and above the diagonal are computed.
+        panel; only pairs on and above the diagonal are computed. `check_stop` is called between
+        rows where a block may take many seconds, and may raise to end it.
 
         Raises InvalidKernelError for an output that this network does not have, and
         KernelRangeError if a value does not fit the dtype.
@@ -141,6 +149,7 @@ class SpatialKernel:
         result = {name: np.empty((x1.rows, x2.rows), dtype) for name in outputs}
         with jax.enable_x64(True):
             for i in range(x1.rows):
+                check_stop()
                 start = i if symmetric else 0
                 row = program.row(
                     x1.samples, i, x2.samples, start, x2.rows, symmetric, wanted="ntk" in outputs

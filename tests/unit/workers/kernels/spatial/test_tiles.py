@@ -54,6 +54,24 @@ def test_tile_size_does_not_change_the_digest(
     assert len(set(digests)) == 1
 
 
+def test_a_block_is_left_between_two_of_its_rows(images: np.ndarray) -> None:
+    kernel = compile_kernel({**CNTK, "readout": "flatten"})
+    panel = kernel.panel(images, block_rows=16)
+    asked = []
+
+    class StopSeenError(Exception):
+        pass
+
+    def check_stop() -> None:
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise StopSeenError
+
+    with pytest.raises(StopSeenError):
+        kernel.block(panel, panel, symmetric=True, block_rows=16, check_stop=check_stop)
+    assert len(asked) == 3 < len(images)
+
+
 def test_the_estimate_names_the_representation_and_sizes_tiles_by_cost(tmp_path: Path) -> None:
     blobs = open_blobs(tmp_path)
     x = np.random.default_rng(0).random((64, 32, 32, 3)).astype(np.float32)
