@@ -151,7 +151,10 @@ class EstimateOut(Wire):
 
     estimate: dict[str, Any] = Field(
         description="Numbers with their unit in the name; `basis` tells whether `seconds` rests"
-        " on measurements on this service or on the cost model."
+        " on measurements on this service or on the cost model. Where training is followed in"
+        " passes over a stored matrix, `applications` is an upper bound and `applications_basis`"
+        " says from what: the trace of the matrix, the service's limit, or the request itself;"
+        " `model`: it is about that number. `scratch_bytes`: of the store, while the job runs."
     )
     matrix: MatrixId | None = Field(
         description="The id that the result would have; null if it is a summary without arrays."

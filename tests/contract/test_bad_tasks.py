@@ -379,7 +379,6 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
         asked = (
             *(spectrum(), analysis("conditioning"), svm(), label_kernel()),
-            posterior(cross=MISSING, test_matrix=MISSING, model="ensemble", time=1.0),
             likelihood(method="cholesky"),
         )
         for task in asked:

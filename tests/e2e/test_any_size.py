@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from service.client import ApiError, Client
+from service.client import Client
 from support.server import ServiceProcess
 from workers.kernels import compile_kernel
 
@@ -104,9 +104,33 @@ def test_a_posterior_with_its_variance(bench: Bench) -> None:
     np.testing.assert_allclose(answer.arrays["mean"], cross @ inverse @ y, rtol=0, atol=1e-5)
     variance = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
     np.testing.assert_allclose(answer.arrays["variance"], variance, rtol=0, atol=1e-5 * prior.max())
-    with pytest.raises(ApiError, match="at most 100 rows") as refused:
-        bench.client.posterior(bench.gram, bench.cross, model="ensemble", time=1.0, **asked)
-    assert "time" in refused.value.advice
+
+
+@pytest.mark.parametrize("time", [0.2, None])
+def test_networks_from_many_starts_with_their_covariance(bench: Bench, time: float | None) -> None:
+    """Survey (155)-(156)."""
+    answer = bench.client.answer(
+        bench.client.posterior(
+            bench.gram,
+            bench.cross,
+            test_matrix=bench.test_gram,
+            model="ensemble",
+            time=time,
+            output="covariance",
+            ridge=0.1,
+            ridge_relative=False,
+        )
+    )
+    theta, prior = bench.kernel["ntk"], bench.kernel["nngp"]
+    values, vectors = np.linalg.eigh(theta[:TRAIN, :TRAIN] + 0.1 * np.eye(TRAIN))
+    factors = 1 / values if time is None else -np.expm1(-values * time) / values
+    a = theta[TRAIN:, :TRAIN] @ (vectors * factors) @ vectors.T
+    y = np.where(np.eye(CLASSES)[bench.labels] > 0, 0.9, -0.1)
+    np.testing.assert_allclose(answer.arrays["mean"], a @ y, rtol=0, atol=1e-5)
+    k, cross = prior[:TRAIN, :TRAIN], prior[TRAIN:, :TRAIN]
+    exact = prior[TRAIN:, TRAIN:] - a @ cross.T - cross @ a.T + a @ k @ a.T
+    found = answer.arrays["covariance"]
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-5 * abs(prior).max())
 
 
 def test_training_followed_in_time(bench: Bench) -> None:

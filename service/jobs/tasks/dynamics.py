@@ -18,9 +18,16 @@ from service.jobs.results import (
     in_one_worker,
     on_all_workers,
 )
-from service.jobs.tasks.inputs import check_columns, required_targets
-from service.jobs.tasks.solve_cost import solve_cost
+from service.jobs.tasks.inputs import check_columns, fits_one_worker, required_targets
+from service.jobs.tasks.solve_cost import auto_method, solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
+from service.jobs.tasks.training_cost import (
+    LANCZOS_PASSES,
+    SUMMED,
+    Passes,
+    passes_cost,
+    training_passes,
+)
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, DatasetId
 from service.schemas.tasks import ArrayName
 from workers.one_worker import Written
@@ -40,8 +47,9 @@ from workers.solves.targets import Encoding, real_targets
 
 MAX_MOMENTS = 1000
 MAX_STEPS_TAKEN = 100_000  # of descent on losses without a closed form: one product each
-TYPICAL_EVALUATIONS = 1000  # of an integration, for the estimate: the true number needs λ₁
-TYPICAL_PASSES = 200  # for the squared loss beyond one worker, likewise
+TYPICAL_EVALUATIONS = (
+    1000  # of an integration in one worker, for the estimate: the true number needs λ₁
+)
 
 Time = Annotated[float, Field(ge=0, le=1e300)]
 Steps = Annotated[int, Field(ge=0, lt=2**53)]
@@ -102,7 +110,6 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
     if task.loss == "cross_entropy":
         encoding = "centred_one_hot"
     training = training_of(context, task, encoding, array=task.array, what=None)
-    dense = training.rows <= context.settings.max_dense_rows
     training = as_likelihood(training, task.loss)
     cross = cross_of(context, task, training, array=task.array)
     if cross is None and task.test_initial is not None:
@@ -140,12 +147,13 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
         "initial": task.initial,
         "test_initial": task.test_initial,
     }
-    if dense:
+    cost = _cost(asked, training, cross, moments)
+    if fits_one_worker(context, training.rows, cost.peak_bytes_per_worker):
         test = None if cross is None else NewInputs(cross.source, cross.targets)
         return Work(
             determines=determines,
             arrays=arrays,
-            cost=_cost(asked, training, cross, moments).to_json(),
+            cost=cost.to_json(),
             run=in_one_worker(
                 stored_dynamics,
                 training.source,
@@ -156,7 +164,8 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
                 test,
             ),
         )
-    check_columns(context, training.rows, 2 * moments * k, f"{moments} moments of {k} outputs")
+    what = f"{moments} moments of {k} outputs"
+    check_columns(context, training.rows, 2 * moments * k, what, "Ask for fewer moments at a time")
     return Work(
         determines={**determines, "by": "products"},  # other last digits
         arrays=arrays,
@@ -185,26 +194,28 @@ def _run_large(
 def _large_cost(
     context: JobContext, asked: DynamicsAsked, training: Training, moments: int
 ) -> dict[str, Any]:
-    """Of TYPICAL_PASSES passes, or the steps that are taken one by one: the true number depends on
-    the largest eigenvalue, which is not known yet."""
-    taken = TYPICAL_PASSES
-    if asked.loss != "squared":
-        taken = TYPICAL_EVALUATIONS if asked.steps is None else asked.steps[-1]
-    one = solve_cost(
+    """Of the passes that are followed, those that find the largest eigenvalue, one for the outputs
+    at each moment, and the solve for the end."""
+    layout, k = training.source.layout, training.columns
+    followed, basis = training_passes(context.blobs, training.source, asked)
+    passes = Passes(LANCZOS_PASSES + followed + moments, basis)
+    cost = passes_cost(context, layout, columns=k, passes=passes, tolerance=DUAL_TOLERANCE)
+    if None not in asked.times:
+        return cost
+    end = solve_cost(
         context,
-        training.source.layout,
-        columns=training.columns,
+        layout,
+        columns=k,
         tolerance=DUAL_TOLERANCE,
-        method="cg",
-    )
-    passes = taken + moments
-    share = passes / one.applications
+        method=auto_method(context, layout, columns=k),
+    ).to_json()
+    summed = {name: cost[name] + end[name] for name in SUMMED}
+    peak = max(cost["peak_bytes_per_worker"], end["peak_bytes_per_worker"])
     return {
-        **one.to_json(),
-        "applications": passes,
-        "flops": share * one.flops,
-        "bytes_read": int(share * one.bytes_read),
-        "seconds": share * one.seconds,
+        **cost,
+        **summed,
+        "peak_bytes_per_worker": peak,
+        "scratch_bytes": end["scratch_bytes"],
     }
 
 

@@ -18,21 +18,24 @@ from service.jobs.results import (
 from service.jobs.tasks.inputs import (
     check_columns,
     check_dense_rows,
+    fits_one_worker,
     most_columns,
     symmetric_gram,
 )
 from service.jobs.tasks.solve_cost import auto_method, solve_cost
-from service.jobs.tasks.solve_estimate import SolveEstimate
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
+from service.jobs.tasks.training_cost import SUMMED, Passes, Ridge, flow_passes, passes_cost
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, EXAMPLE_TEST_GRAM, MatrixId
 from service.schemas.tasks import ArrayName
 from workers.one_worker import Written
 from workers.predictions.eigensystem import EIGENSYSTEM_COPIES
-from workers.predictions.large_posterior import TOLERANCE, LargePosterior, run_large_posterior
+from workers.predictions.large_posterior import LargePosterior, run_large_posterior, stored
 from workers.predictions.posterior import Wanted
+from workers.predictions.posterior_columns import TOLERANCE
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
+from workers.solves.memory import FLOAT64
 from workers.solves.prepare import cross_tiles, symmetric_tiles
 from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.source import StoredTiles
@@ -44,7 +47,8 @@ MOST_AT_ONCE = 256  # test samples: more columns make a pass dearer, not the pas
 class PosteriorTask(WithCross):
     """Mean and uncertainty of functions on new inputs given the targets: the Gaussian-process
     posterior of the infinite network, or the ensemble of networks trained by gradient flow. Beyond
-    the service's max_dense_rows: the former, and mean and variance after endless training."""
+    one worker everything is worked out in passes over the stored tiles, a batch of test samples at
+    a time."""
 
     type: Literal["posterior"]
     model: Literal["nngp", "ensemble"] = Field(
@@ -77,7 +81,8 @@ class PosteriorTask(WithCross):
         ge=0,
         le=1e300,
         description="Of gradient flow on half the summed squares (ensemble only); null: trained to"
-        " the end.",
+        " the end. Beyond one worker the passes grow as the square root of time times the largest"
+        " eigenvalue, up to 20000.",
     )
     ridge: float = Field(
         default=1e-4,
@@ -99,21 +104,13 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
             "The Gaussian-process posterior has no training time.",
             advice="Use model 'ensemble', or leave `time` out.",
         )
-    instead = _kept_from_any_size(task)
-    training = training_of(
-        context,
-        task,
-        task.encoding,
-        array=task.prior,
-        what=None if instead is None else "This posterior",
-        instead=instead or "",
-    )
-    dense = training.rows <= context.settings.max_dense_rows
+    training = training_of(context, task, task.encoding, array=task.prior, what=None)
     cross = cross_of(context, task, training, array=task.prior)
     if cross is None:  # the schema requires one
         raise InvalidSolveError("A posterior needs a cross-Gram.", advice="Name it in `cross`.")
-    if dense or task.output == "covariance":
-        check_dense_rows(context, cross.rows, "A posterior")
+    if task.output == "covariance":
+        instead = "Ask for the variance, which works at any size, or use a part of the test set"
+        check_dense_rows(context, cross.rows, "A covariance of test samples", instead)
     test = _test_gram(context, task, cross)
     trained = None
     if task.model == "ensemble":
@@ -143,11 +140,13 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
         "ridge": task.ridge,
         "ridge_relative": task.ridge_relative,
     }
-    if dense:
+    cost = _cost(asked, training, cross)
+    most = max(training.rows, cross.rows)
+    if fits_one_worker(context, most, cost.peak_bytes_per_worker):
         return Work(
             determines=determines,
             arrays=arrays,
-            cost=_cost(asked, training, cross).to_json(),
+            cost=cost.to_json(),
             run=in_one_worker(
                 stored_posterior, asked, training.targets, training.classes, cross.targets
             ),
@@ -159,15 +158,6 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
         cost=_large_cost(context, asked, training, cross, batch),
         run=lambda running: _run_large(running, asked, training, cross, batch),
     )
-
-
-def _kept_from_any_size(task: PosteriorTask) -> str | None:
-    """Why one worker must hold the matrix: what to ask for instead, or None."""
-    if task.time is not None:
-        return "Leave `time` out (trained to the end), which works at any size"
-    if task.model == "ensemble" and task.output == "covariance":
-        return "Ask for the variance, which works at any size"
-    return None
 
 
 def _batch(context: JobContext, training: Training) -> int:
@@ -198,25 +188,31 @@ def _run_large(
 def _large_cost(
     context: JobContext, asked: PosteriorAsked, training: Training, cross: Cross, batch: int
 ) -> dict[str, Any]:
-    """Of the solve for the mean and, for each batch of test samples, one for its columns."""
-    layout = training.source.layout
+    """Of the mean and, for each batch of test samples, of its columns: solves, or series of passes
+    that are as long as the trace of the kernel allows."""
+    gram = stored((asked.trained or asked.prior).gram)
+    layout, n = gram.layout, cross.rows
+    passes = Passes(0, "request")
+    if asked.time is not None:
+        passes = flow_passes(context.blobs, gram, asked.time, Ridge(asked.ridge, asked.relative))
 
-    def solve(columns: int, total: int) -> SolveEstimate:
+    def columns(count: int, total: int) -> dict[str, Any]:
+        if asked.time is not None:
+            return passes_cost(context, layout, columns=count, passes=passes, tolerance=TOLERANCE)
         method = auto_method(context, layout, columns=total)
-        return solve_cost(context, layout, columns=columns, tolerance=TOLERANCE, method=method)
+        found = solve_cost(context, layout, columns=count, tolerance=TOLERANCE, method=method)
+        return found.to_json()
 
-    mean = solve(training.columns, training.columns)
+    mean = columns(training.columns, training.columns)
     if asked.wanted == "mean":
-        return mean.to_json()
-    each, count = solve(batch, cross.rows), -(-cross.rows // batch)
-    return {
-        **each.to_json(),
-        "applications": mean.applications + count * each.applications,
-        "flops": mean.flops + count * each.flops,
-        "bytes_read": mean.bytes_read + count * each.bytes_read,
-        "seconds": mean.seconds + count * each.seconds,
-        "peak_bytes_per_worker": max(mean.peak_bytes_per_worker, each.peak_bytes_per_worker),
-    }
+        return mean
+    each, count = columns(batch, n), -(-n // batch)
+    whole = {**each, **{name: mean[name] + count * each[name] for name in SUMMED}}
+    peaks = [mean["peak_bytes_per_worker"], each["peak_bytes_per_worker"]]
+    if asked.trained is not None and asked.wanted == "covariance":
+        whole["scratch_bytes"] += FLOAT64 * training.rows * n  # columns that batches share
+        whole["flops"] += 1.0 * training.rows * n * n
+    return {**whole, "peak_bytes_per_worker": max(peaks)}
 
 
 def _test_gram(context: JobContext, task: PosteriorTask, cross: Cross) -> StoredTiles | None:

@@ -65,13 +65,14 @@ def test_the_gaussian_posterior(
     assert list(blobs.list("solves")) == []
 
 
-@pytest.mark.parametrize("wanted", ["mean", "variance"])
+@pytest.mark.parametrize("wanted", ["mean", "variance", "covariance"])
 def test_networks_trained_to_the_end(
     blobs: BlobStore, request_: LargePosterior, wanted: Any
 ) -> None:
     trained, _ = kernels(blobs, 1e2, 5)
     asked = replace(request_, asked=replace(request_.asked, trained=trained, wanted=wanted))
     check(run(asked), asked)
+    assert list(blobs.list("solves")) == []
 
 
 def test_batches_that_are_finished_are_not_solved_again(request_: LargePosterior) -> None:
