@@ -52,8 +52,7 @@ def _check_memory(context: JobContext, plan: Plan) -> None:
     if needed > limit:
         raise ExceedsMemoryError(
             f"One task is projected to need {needed} bytes; a worker may use {limit}.",
-            advice="Ask for smaller tiles (tile_rows), one output or float32, or give the workers"
-            " more memory.",
+            advice=plan.memory_advice,
             peak_bytes_per_worker=needed,
             worker_limit_bytes=limit,
         )

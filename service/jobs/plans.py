@@ -20,12 +20,16 @@ class Plan:
 
     `manifest` is None when the result is a summary without arrays. `request_digest` is equal for
     requests that have one result; `estimate` is JSON-serialisable and has at least
-    `bytes_written`, `peak_bytes_per_worker` and `seconds`.
+    `bytes_written`, `peak_bytes_per_worker` and `seconds`. `memory_advice`: what to do where that
+    peak is more than a worker may use.
     """
 
     manifest: MatrixManifest | None
     request_digest: str
     estimate: dict[str, Any]
+    memory_advice: str = (
+        "Ask for smaller tiles (tile_rows), one output or float32, or give the workers more memory."
+    )
 
 
 class JobKind(Protocol):

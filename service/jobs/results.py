@@ -35,6 +35,10 @@ _ATTRIBUTE = "result"
 _DENSE_FLOPS_PER_SECOND = 2e10
 _READ_BYTES_PER_SECOND = 0.5e9
 
+PART_ADVICE = (
+    "Use a part of the matrix (the task submatrix makes one), or give the workers more memory."
+)
+
 TaskT = TypeVar("TaskT", bound=Asked)
 
 
@@ -73,7 +77,7 @@ class Work:
     its summary alone. `like`: tiles are cut as those of this stored array (a derived Gram matrix)
     instead. `cost`: the estimate, with `peak_bytes_per_worker` and `seconds`. `run`:
     computes, writes the arrays (`run_in_one_worker` and `write_arrays` do), returns their digests
-    and the summary; None when told to stop.
+    and the summary; None when told to stop. `memory_advice`: as of `Plan`.
     """
 
     determines: dict[str, Any]
@@ -81,6 +85,7 @@ class Work:
     run: Callable[[Running], Written | None]
     arrays: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     like: StoredTiles | None = None
+    memory_advice: str = PART_ADVICE
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class ResultTask(Generic[TaskT]):
                 "bytes_written": manifest.stored_bytes,
                 "preview_bytes": previews.stored_bytes(manifest),
             }
-        return Plan(manifest, digest, {**work.cost, **space})
+        return Plan(manifest, digest, {**work.cost, **space}, work.memory_advice)
 
     def run(
         self,

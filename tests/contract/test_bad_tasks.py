@@ -378,13 +378,17 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
     ):
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
         asked = (
-            *(spectrum(), analysis("conditioning"), svm(), label_kernel()),
-            likelihood(method="cholesky"),
+            (spectrum(), "submatrix"),
+            (analysis("conditioning"), "submatrix"),
+            (label_kernel(), "submatrix"),
+            (svm(), "classify"),
+            (likelihood(method="cholesky"), "lanczos"),
         )
-        for task in asked:
+        for task, way_out in asked:
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})
             assert (response.status_code, response.json()["kind"]) == (413, "too-large")
             assert response.json()["limit_rows"] == 19
+            assert way_out in response.json()["advice"]
 
 
 def test_leave_one_out_that_no_worker_has_room_for_is_refused_with_a_way_out(
@@ -402,6 +406,18 @@ def test_leave_one_out_that_no_worker_has_room_for_is_refused_with_a_way_out(
             assert (response.status_code, refused["kind"]) == (413, "too-large")
             assert refused["projected_bytes"] > refused["worker_memory_bytes"] == 256 << 20
             assert "k_fold" in refused["advice"]
+        ways_out = (
+            (spectrum(), "submatrix"),
+            (likelihood(method="cholesky"), "lanczos"),
+            (ridge(selection="k_fold", folds=2), "fewer folds"),
+            (dynamics(), "smaller tiles"),
+        )
+        for task, way_out in ways_out:
+            response = http.post("/v1/jobs", json={"task": resolved(task, made)})
+            refused = response.json()
+            assert (response.status_code, refused["kind"]) == (422, "exceeds-memory")
+            assert refused["peak_bytes_per_worker"] > refused["worker_limit_bytes"] == 256 << 20
+            assert way_out in refused["advice"]
 
 
 def test_a_store_without_room_for_the_factor_is_told_apart(

@@ -223,7 +223,8 @@ def _check_worker(run: Run, project: Callable[..., int], what: str) -> None:
         itemsize=p.layout.itemsize,
         base_bytes=run.cluster.worker_base_bytes,
     )
-    check_fits(what, projected, run.cluster.worker_memory_bytes)
+    instead = "use fewer inducing points, or method 'cg'"
+    check_fits(what, projected, run.cluster.worker_memory_bytes, instead)
 
 
 def _reporting(run: Run, phase: str) -> Callable[[int, int], None]:

@@ -205,13 +205,20 @@ def choose_placement(
     Raises TooLargeError when the requested (or even the streaming) placement cannot fit.
     """
     if requested != "auto":
-        what = "One application of K" if requested == "stream" else f"Placement '{requested}'"
-        check_fits(what, projected_bytes[requested], worker_memory_bytes)
+        if requested == "stream":
+            return _streamed(projected_bytes["stream"], worker_memory_bytes)
+        what, instead = f"Placement '{requested}'", "use placement 'auto' or 'stream'"
+        check_fits(what, projected_bytes[requested], worker_memory_bytes, instead)
         return requested
     for placement in ("full", "memory"):
         if worker_memory_bytes is None or projected_bytes[placement] <= worker_memory_bytes:
             return placement
-    check_fits("One application of K", projected_bytes["stream"], worker_memory_bytes)
+    return _streamed(projected_bytes["stream"], worker_memory_bytes)
+
+
+def _streamed(projected: int, worker_memory_bytes: int | None) -> Placement:
+    instead = "store the matrix in smaller tiles, or solve for fewer columns at a time"
+    check_fits("One application of K", projected, worker_memory_bytes, instead)
     return "stream"
 
 
@@ -237,7 +244,7 @@ def check_fits(
     what: str,
     projected_bytes: int,
     worker_memory_bytes: int | None,
-    instead: str = "use a method or placement that needs less",
+    instead: str,
 ) -> None:
     """Raises TooLargeError, with both numbers, if a worker's limit would be exceeded."""
     if worker_memory_bytes is not None and projected_bytes > worker_memory_bytes:

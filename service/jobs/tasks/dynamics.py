@@ -22,6 +22,7 @@ from service.jobs.tasks.inputs import check_columns, fits_one_worker, required_t
 from service.jobs.tasks.solve_cost import auto_method, solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
 from service.jobs.tasks.training_cost import (
+    COLUMNS_ADVICE,
     LANCZOS_PASSES,
     SUMMED,
     Passes,
@@ -170,6 +171,7 @@ def prepare(context: JobContext, task: DynamicsTask) -> Work:
         determines={**determines, "by": "products"},  # other last digits
         arrays=arrays,
         cost=_large_cost(context, asked, training, moments),
+        memory_advice=COLUMNS_ADVICE,
         run=lambda running: _run_large(running, asked, training, start, cross),
     )
 

@@ -19,6 +19,8 @@ from workers.solves.solution import Float64
 from workers.solves.source import StoredTiles
 from workers.solves.targets import Encoding, encode_targets
 
+USE_A_PART = "Use a part of the matrix (the task submatrix makes one)"
+
 
 def dataset(catalog: Catalog, dataset_id: str) -> DatasetInfo:
     """Raises NotFoundError."""
@@ -37,9 +39,7 @@ def symmetric_gram(context: JobContext, matrix_id: str, array: str) -> StoredTil
     return symmetric_tiles(context.blobs, matrix_id, array)
 
 
-def check_dense_rows(
-    context: JobContext, rows: int, what: str, instead: str = "Use a part of the data set"
-) -> None:
+def check_dense_rows(context: JobContext, rows: int, what: str, instead: str = USE_A_PART) -> None:
     """Raises TooLargeError if `what` would factor or hold more than `max_dense_rows` rows;
     `instead` is the advice that it gives."""
     limit = context.settings.max_dense_rows
@@ -65,7 +65,7 @@ def most_columns(context: JobContext, rows: int) -> int:
 
 
 def check_columns(
-    context: JobContext, rows: int, columns: int, what: str, instead: str = "Ask for less"
+    context: JobContext, rows: int, columns: int, what: str, instead: str = USE_A_PART
 ) -> None:
     """Raises TooLargeError if `what` means more than `most_columns`; `instead` is the advice."""
     most = most_columns(context, rows)

@@ -10,6 +10,7 @@ from service.jobs.context import JobContext
 from service.jobs.results import DenseCost, ResultTask, Running, Work, in_one_worker
 from service.jobs.tasks.inputs import (
     check_dense_rows,
+    fits_one_worker,
     right_hand_sides,
     rows_dataset,
     symmetric_gram,
@@ -48,7 +49,8 @@ class LikelihoodTask(OnTraining):
     encoding: Encoding = Field(default="auto", description="How labels become numbers.")
     method: Literal["auto", "cholesky", "lanczos"] = Field(
         default="auto",
-        description="auto: cholesky up to the service's max_dense_rows, else lanczos.",
+        description="auto: cholesky up to the service's max_dense_rows while it fits one worker,"
+        " else lanczos.",
     )
     probes: int = Field(
         default=16, ge=2, le=1024, description="Random vectors of lanczos: more, smaller error bar."
@@ -68,12 +70,15 @@ def prepare(context: JobContext, task: LikelihoodTask) -> Work:
     source = symmetric_gram(context, task.matrix, task.array)
     rows = source.layout.shape[0]
     method = task.method
-    if method == "auto":
-        method = "cholesky" if rows <= context.settings.max_dense_rows else "lanczos"
     if method == "cholesky":
-        check_dense_rows(context, rows, "An exact likelihood")
+        instead = "Use method 'lanczos', which works at any size"
+        check_dense_rows(context, rows, "An exact likelihood", instead)
     dataset_id = task.targets or rows_dataset(source.manifest)
     targets, _ = right_hand_sides(context, dataset_id, rows, task.encoding)
+    dense = _dense_cost(source, targets)
+    if method == "auto":
+        fits = fits_one_worker(context, rows, dense.peak_bytes_per_worker)
+        method = "cholesky" if fits else "lanczos"
     determines: dict[str, Any] = {
         "matrix": task.matrix,
         "array": task.array,
@@ -86,7 +91,8 @@ def prepare(context: JobContext, task: LikelihoodTask) -> Work:
     if method == "cholesky":
         return Work(
             determines=determines,
-            cost=_dense_cost(source, targets).to_json(),
+            cost=dense.to_json(),
+            memory_advice="Use method 'lanczos', or give the workers more memory.",
             run=in_one_worker(stored_likelihood, source, targets, task.ridge, task.ridge_relative),
         )
     if task.ridge == 0:

@@ -24,7 +24,14 @@ from service.jobs.tasks.inputs import (
 )
 from service.jobs.tasks.solve_cost import auto_method, solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
-from service.jobs.tasks.training_cost import SUMMED, Passes, Ridge, flow_passes, passes_cost
+from service.jobs.tasks.training_cost import (
+    COLUMNS_ADVICE,
+    SUMMED,
+    Passes,
+    Ridge,
+    flow_passes,
+    passes_cost,
+)
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX, EXAMPLE_TEST_GRAM, MatrixId
 from service.schemas.tasks import ArrayName
 from workers.one_worker import Written
@@ -35,7 +42,8 @@ from workers.predictions.posterior_columns import TOLERANCE
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
-from workers.solves.memory import FLOAT64
+from workers.solves.memory import FLOAT64, placement_bytes
+from workers.solves.policy import preconditioner_rank
 from workers.solves.prepare import cross_tiles, symmetric_tiles
 from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.source import StoredTiles
@@ -156,18 +164,28 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
         determines={**determines, "batch": batch},  # other last digits
         arrays=arrays,
         cost=_large_cost(context, asked, training, cross, batch),
+        memory_advice=COLUMNS_ADVICE,
         run=lambda running: _run_large(running, asked, training, cross, batch),
     )
 
 
 def _batch(context: JobContext, training: Training) -> int:
-    """Test samples solved for at once: whole sixteens, which are multiplied fastest.
+    """Test samples worked on at once: whole sixteens, which are multiplied fastest, as many as fit
+    this process and a worker that streams.
 
-    Raises TooLargeError if not even a few columns fit.
+    Raises TooLargeError if not even a few columns fit this process.
     """
-    check_columns(context, training.rows, COLUMN_MULTIPLE, "The least batch of test samples")
-    most = most_columns(context, training.rows)
-    return min(most - most % COLUMN_MULTIPLE, MOST_AT_ONCE)
+    rows, layout = training.rows, training.source.layout
+    check_columns(context, rows, COLUMN_MULTIPLE, "The least batch of test samples")
+    most = most_columns(context, rows)
+    batch = min(most - most % COLUMN_MULTIPLE, MOST_AT_ONCE)
+    limit, workers = context.compute.limit_bytes(), context.compute.expected_workers()
+    rank = preconditioner_rank(rows)
+    while batch > COLUMN_MULTIPLE:
+        if placement_bytes(layout, rhs=batch, rank=rank, workers=workers)["stream"] <= limit:
+            break
+        batch -= COLUMN_MULTIPLE
+    return batch
 
 
 def _run_large(

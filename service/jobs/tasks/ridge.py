@@ -24,6 +24,7 @@ from service.jobs.results import (
 from service.jobs.tasks.inputs import check_columns, fits_one_worker
 from service.jobs.tasks.solve_cost import left_out_cost, solve_cost
 from service.jobs.tasks.training import Cross, Training, WithCross, cross_of, training_of
+from service.jobs.tasks.training_cost import COLUMNS_ADVICE
 from service.schemas.common import EXAMPLE_CROSS, EXAMPLE_MATRIX
 from service.schemas.tasks import ArrayName
 from workers.memory import WORKER_BASE_BYTES
@@ -38,6 +39,8 @@ from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError
 from workers.solves.policy import check_left_out
 from workers.solves.targets import Encoding
+
+FOLDS_ADVICE = "Ask for fewer folds, or give the workers more memory."
 
 RidgeValue = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -145,6 +148,7 @@ def _prepare(
         determines={**determines, "held_out_by": "factoring" if folds is None else "solving"},
         arrays=arrays,
         cost=_large_cost(context, training, asked),
+        memory_advice=COLUMNS_ADVICE if folds is None else FOLDS_ADVICE,
         run=lambda running: _run_large(running, training, asked, cross),
     )
 

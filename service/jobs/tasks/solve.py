@@ -128,6 +128,8 @@ def prepare_solve(context: JobContext, task: SolveTask) -> Work:
         cost=_cost(context, prepared),
         run=lambda running: _run(running, prepared),
         arrays=arrays,
+        memory_advice="Use method 'cg' with placement 'auto', fewer inducing points or targets, or"
+        " give the workers more memory.",
     )
 
 

@@ -80,7 +80,8 @@ def prepare(context: JobContext, task: SvmTask) -> Work:
     MissingExtraError."""
     source = symmetric_gram(context, task.matrix, task.array)
     rows = source.layout.shape[0]
-    check_dense_rows(context, rows, "A support vector machine")
+    instead = "Use the task ridge or classify, which work at any size, or a part of the matrix"
+    check_dense_rows(context, rows, "A support vector machine", instead)
     named = task.targets or rows_dataset(source.manifest)
     targets, classes = _targets(required_targets(context, named), rows, task.kind)
     columns = targets.shape[1] if classes is None else len(pairs_of(classes))

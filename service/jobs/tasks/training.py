@@ -15,6 +15,7 @@ from pydantic import Field
 
 from service.jobs.context import JobContext
 from service.jobs.tasks.inputs import (
+    USE_A_PART,
     check_dense_rows,
     own_targets,
     required_targets,
@@ -93,7 +94,7 @@ def training_of(
     *,
     array: str,
     what: str | None,
-    instead: str = "Use a part of the data set",
+    instead: str = USE_A_PART,
 ) -> Training:
     """The Gram matrix `array` of a task and its targets. `what` will hold all of it in one worker
     (`check_dense_rows`); None: nothing will.

@@ -26,6 +26,9 @@ from workers.predictions.time_factors import descent_factors, flow_factors
 from workers.solves.operator import diagonal_part
 from workers.solves.source import StoredTiles
 
+COLUMNS_ADVICE = (
+    "Give the workers more memory, store the matrix in smaller tiles, or use fewer targets."
+)
 LANCZOS_PASSES = 8  # that find the largest eigenvalue, about
 LEAST_EVALUATIONS = 300  # of an integration, that its accuracy takes at early times
 SUMMED = ("applications", "flops", "bytes_read", "seconds")  # of work one after the other
