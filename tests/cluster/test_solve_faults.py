@@ -18,6 +18,9 @@ from storage.errors import CorruptChunkError
 from storage.matrices import load_manifest
 from support.grams import kernel_like, ridge_solution, sealed, spd
 from workers.errors import ClusterUnavailableError
+from workers.predictions.large_ridge import run_large_ridge
+from workers.predictions.ridge_trial import LargeRidge
+from workers.predictions.stored_ridge import RidgeAsked
 from workers.solves.block_operator import BlockOperator, OperatorSettings
 from workers.solves.errors import SolveInterrupted
 from workers.solves.holder import Hold, Multiply, ShareCall, held_solves, release, serve_shares
@@ -278,3 +281,44 @@ def test_large_vectors_travel_beside_the_task_graph(
     ) as operator:
         np.testing.assert_allclose(operator.apply(v), k @ v, rtol=1e-10)
         assert operator.traffic.bytes_moved >= 2 * v.nbytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["factor", "inverse"])
+def test_worker_killed_while_leaving_one_out(
+    own_client: Client, blobs: BlobStore, phase: str
+) -> None:
+    k, y = spd(600, condition=60), np.random.default_rng(0).standard_normal((600, 2))
+    source = stored(blobs, sealed(blobs, k, tile_rows=64))
+    request = LargeRidge(
+        source,
+        y,
+        None,
+        RidgeAsked((0.5, 1.0), False, None, 0),
+        None,
+        None,
+        "mx-" + "0" * 32,
+        block_rows=64,
+    )
+    killed: list[int] = []
+
+    def kill_on_the_way(progress: dict[str, Any]) -> None:
+        if (progress["phase"], progress.get("ridges_done")) == (phase, 1) and not killed:
+            killed.append(next(iter(pids(own_client).values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    found = run_large_ridge(
+        own_client, request, worker_memory_bytes=None, on_progress=kill_on_the_way
+    )
+    assert killed
+    assert found is not None
+    here = run_large_ridge(None, request, worker_memory_bytes=None)
+    assert here is not None
+    # Neither the death nor where it runs.
+    for name, values in here.arrays.items():
+        np.testing.assert_allclose(found.arrays[name], values, rtol=0, atol=1e-10)
+    inverse = np.linalg.inv(k.astype(float) + found.summary["ridge"] * np.eye(600))
+    exact = y - inverse @ y / np.diag(inverse)[:, None]
+    np.testing.assert_allclose(found.arrays["held_out"], exact, rtol=0, atol=1e-9)
+    assert held(own_client) == 0
+    assert list(blobs.list("solves")) == []

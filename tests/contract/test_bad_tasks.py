@@ -382,7 +382,6 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
             (analysis("conditioning"), "submatrix"),
             (label_kernel(), "submatrix"),
             (svm(), "classify"),
-            (likelihood(method="cholesky"), "lanczos"),
         )
         for task, way_out in asked:
             response = http.post("/v1/jobs", json={"task": resolved(task, made)})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from service.client import Client
 from support.server import ServiceProcess
@@ -104,6 +105,22 @@ def test_a_posterior_with_its_variance(bench: Bench) -> None:
     np.testing.assert_allclose(answer.arrays["mean"], cross @ inverse @ y, rtol=0, atol=1e-5)
     variance = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
     np.testing.assert_allclose(answer.arrays["variance"], variance, rtol=0, atol=1e-5 * prior.max())
+
+
+def test_a_likelihood_exactly_and_within_its_error_bar(bench: Bench) -> None:
+    asked = {"ridge": 0.1, "ridge_relative": False, "encoding": "real"}
+    client = bench.client
+    exact = client.answer(
+        client.log_marginal_likelihood(bench.gram, method="cholesky", **asked)
+    ).summary
+    k = bench.kernel["nngp"][:TRAIN, :TRAIN] + 0.1 * np.eye(TRAIN)
+    density = multivariate_normal(np.zeros(TRAIN), k).logpdf(bench.labels.astype(float))
+    assert exact["log_marginal_likelihood"] == pytest.approx(density, rel=1e-5)
+    assert (exact["method"], exact["standard_error"]) == ("cholesky", 0.0)
+    estimated = client.answer(client.log_marginal_likelihood(bench.gram, **asked)).summary
+    assert estimated["method"] == "lanczos"
+    missed = abs(estimated["log_marginal_likelihood"] - density)
+    assert missed < 4 * estimated["standard_error"]
 
 
 @pytest.mark.parametrize("time", [0.2, None])

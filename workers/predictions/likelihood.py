@@ -1,8 +1,8 @@
 """Log marginal likelihood of a Gaussian process (Rasmussen & Williams 2006, (2.30)).
 
 log p(y) = −½ yᵀ(K + σ²I)⁻¹y − ½ log det(K + σ²I) − (m/2) log 2π for each of k independent outputs
-with one kernel. Exactly by Cholesky in one worker; at any size from a certified solve and a
-log-determinant by stochastic Lanczos quadrature, with the standard error of its probes.
+with one kernel. Exactly by Cholesky, in one worker or in blocks in the store; or from a certified
+solve and a log-determinant by stochastic Lanczos quadrature, with the standard error of its probes.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ class Done:
     failed_row: where K + shift·I is not positive definite. finite: False if an entry of K is not.
     smallest, largest: of the squared diagonal of R; their ratio is a lower bound of the condition
         number of K + shift·I.
+    log_determinant: of K + shift·I, the part that these steps have.
     """
 
     bytes_read: int = 0
@@ -69,6 +70,7 @@ class Done:
     finite: bool = True
     smallest: float = math.inf
     largest: float = 0.0
+    log_determinant: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -167,6 +169,7 @@ def total(*parts: Done) -> Done:
         all(part.finite for part in parts),
         min((part.smallest for part in parts), default=math.inf),
         max((part.largest for part in parts), default=0.0),
+        math.fsum(part.log_determinant for part in parts),
     )
 
 
@@ -196,7 +199,12 @@ def _diagonal(job: Factoring, j: int, check_stop: Callable[[], None]) -> Done:
 
 def _pivots(block: NDArray[Any], done: Done) -> Done:
     squares = np.diagonal(block).astype(np.float64) ** 2
-    return replace(done, smallest=float(squares.min()), largest=float(squares.max()))
+    return replace(
+        done,
+        smallest=float(squares.min()),
+        largest=float(squares.max()),
+        log_determinant=float(np.log(squares).sum()),
+    )
 
 
 def _row(job: Factoring, step: Step, check_stop: Callable[[], None]) -> Done:

@@ -147,4 +147,5 @@ def _facts(factor: TiledFactor, done: Done) -> dict[str, Any]:
         "block_rows": factor.block_rows,
         "bytes_read": done.bytes_read,
         "bytes_written": done.bytes_written,
+        "log_determinant": done.log_determinant if done.ok else None,
     }

@@ -7,9 +7,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.jobs.context import JobContext
-from service.jobs.results import DenseCost, ResultTask, Running, Work, in_one_worker
+from service.jobs.results import (
+    DenseCost,
+    ResultTask,
+    Running,
+    Work,
+    in_one_worker,
+    progress_of_parts,
+)
 from service.jobs.tasks.inputs import (
-    check_dense_rows,
+    check_columns,
     fits_one_worker,
     right_hand_sides,
     rows_dataset,
@@ -24,7 +31,8 @@ from workers.predictions.likelihood import log_marginals, stored_likelihood
 from workers.solves.dense import dense_worker_bytes
 from workers.solves.errors import InvalidSolveError, require_usable
 from workers.solves.lanczos_quadrature import lanczos_quadrature
-from workers.solves.request import SolveRequest
+from workers.solves.policy import RequestedMethod
+from workers.solves.request import SolveOutcome, SolveRequest
 from workers.solves.solution import Float64, Outcome
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
@@ -38,7 +46,7 @@ _READ_BYTES_PER_SECOND = 0.5e9
 
 class LikelihoodTask(OnTraining):
     """Log marginal likelihood of the targets under a Gaussian process with this kernel and noise,
-    summed over outputs: exactly for what one worker holds, else estimated with an error bar."""
+    summed over outputs: exactly, or estimated with an error bar."""
 
     type: Literal["log_marginal_likelihood"]
     array: ArrayName = Field(default="nngp", description="Which array of the matrix to use.")
@@ -49,8 +57,9 @@ class LikelihoodTask(OnTraining):
     encoding: Encoding = Field(default="auto", description="How labels become numbers.")
     method: Literal["auto", "cholesky", "lanczos"] = Field(
         default="auto",
-        description="auto: cholesky up to the service's max_dense_rows while it fits one worker,"
-        " else lanczos.",
+        description="cholesky: exact; beyond one worker by a factor in blocks in the store."
+        " lanczos: an estimate with an error bar, in passes over the matrix. auto: cholesky up to"
+        " the service's max_dense_rows while it fits one worker, else lanczos.",
     )
     probes: int = Field(
         default=16, ge=2, le=1024, description="Random vectors of lanczos: more, smaller error bar."
@@ -70,14 +79,11 @@ def prepare(context: JobContext, task: LikelihoodTask) -> Work:
     source = symmetric_gram(context, task.matrix, task.array)
     rows = source.layout.shape[0]
     method = task.method
-    if method == "cholesky":
-        instead = "Use method 'lanczos', which works at any size"
-        check_dense_rows(context, rows, "An exact likelihood", instead)
     dataset_id = task.targets or rows_dataset(source.manifest)
     targets, _ = right_hand_sides(context, dataset_id, rows, task.encoding)
     dense = _dense_cost(source, targets)
+    fits = fits_one_worker(context, rows, dense.peak_bytes_per_worker)
     if method == "auto":
-        fits = fits_one_worker(context, rows, dense.peak_bytes_per_worker)
         method = "cholesky" if fits else "lanczos"
     determines: dict[str, Any] = {
         "matrix": task.matrix,
@@ -88,12 +94,26 @@ def prepare(context: JobContext, task: LikelihoodTask) -> Work:
         "ridge_relative": task.ridge_relative,
         "method": method,
     }
-    if method == "cholesky":
+    if method == "cholesky" and fits:
         return Work(
             determines=determines,
             cost=dense.to_json(),
-            memory_advice="Use method 'lanczos', or give the workers more memory.",
             run=in_one_worker(stored_likelihood, source, targets, task.ridge, task.ridge_relative),
+        )
+    if method == "cholesky":
+        check_columns(context, rows, targets.shape[1], f"{targets.shape[1]} targets")
+        cost = solve_cost(
+            context,
+            source.layout,
+            columns=targets.shape[1],
+            tolerance=SOLVE_TOLERANCE,
+            method="tiled-cholesky",
+        )
+        return Work(
+            determines={**determines, "factored_in": "blocks"},  # other last digits
+            cost=cost.to_json(),
+            memory_advice="Use method 'lanczos', or give the workers more memory.",
+            run=lambda running: _in_blocks(running, task, targets),
         )
     if task.ridge == 0:
         raise InvalidSolveError(
@@ -133,14 +153,13 @@ def _iterative_cost(
     return {**estimate.to_json(), "seconds": seconds}
 
 
-def _estimate(
-    running: Running, source: StoredTiles, task: LikelihoodTask, targets: Float64
-) -> Written | None:
-    """A certified solve, then the log-determinant: both in passes over the stored tiles."""
+def _solve(
+    running: Running, task: LikelihoodTask, targets: Float64, method: RequestedMethod
+) -> SolveOutcome | None:
+    """The certified dual of the targets; None when told to stop. Raises SolveFailedError."""
     context = running.context
-    client, limit_bytes = context.compute.client(), context.compute.limit_bytes()
     solved = run_solve(
-        client,
+        context.compute.client(),
         SolveRequest(
             matrix_id=task.matrix,
             array=task.array,
@@ -148,18 +167,53 @@ def _estimate(
             encoding="real",
             ridge=task.ridge,
             ridge_relative=task.ridge_relative,
-            method="cg",
+            method=method,
             tolerance=SOLVE_TOLERANCE,
+            factor_precision="auto" if method == "cg" else "float64",
         ),
         store_url=context.blobs.url,
+        on_progress=progress_of_parts(running.reporter),
         should_stop=running.should_stop,
-        worker_memory_bytes=limit_bytes,
+        worker_memory_bytes=context.compute.limit_bytes(),
     )
     if solved.outcome is Outcome.CANCELLED:
         return None
     require_usable(solved.outcome, "The likelihood", solved.summary["advice"])
-    ridge = float(solved.summary["ridge"])
-    cluster = SolveCluster(client, running.should_stop, limit_bytes)
+    return solved
+
+
+def _in_blocks(running: Running, task: LikelihoodTask, targets: Float64) -> Written | None:
+    """Exactly, from a float64 factor in blocks in the store, which knows the log-determinant."""
+    solved = _solve(running, task, targets, "tiled-cholesky")
+    if solved is None:
+        return None
+    log_determinant = solved.summary["stats"]["details"]["factor"]["log_determinant"]
+    summary = {
+        **log_marginals(targets, solved.arrays["dual"], log_determinant),
+        **_facts(solved),
+        "method": "cholesky",
+    }
+    return Written(summary, {})
+
+
+def _facts(solved: SolveOutcome) -> dict[str, Any]:
+    return {
+        "ridge": float(solved.summary["ridge"]),
+        "residual": max(solved.summary["stats"]["certified"]),
+        "outcome": solved.outcome.value,
+        "warnings": solved.summary["warnings"],
+    }
+
+
+def _estimate(
+    running: Running, source: StoredTiles, task: LikelihoodTask, targets: Float64
+) -> Written | None:
+    """A certified solve, then the log-determinant: both in passes over the stored tiles."""
+    solved = _solve(running, task, targets, "cg")
+    if solved is None:
+        return None
+    compute, ridge = running.context.compute, float(solved.summary["ridge"])
+    cluster = SolveCluster(compute.client(), running.should_stop, compute.limit_bytes())
     operator = cluster.operator(source, task.probes)
     try:
         quadrature = lanczos_quadrature(
@@ -183,13 +237,10 @@ def _estimate(
         raise AssertionError("unreachable: that outcome has no usable value")
     summary = {
         **log_marginals(targets, solved.arrays["dual"], found.value, found.standard_error),
+        **_facts(solved),
         "method": "lanczos",
-        "ridge": ridge,
-        "residual": max(solved.summary["stats"]["certified"]),
-        "outcome": solved.outcome.value,
         "probes": task.probes,
         "lanczos_steps": task.lanczos_steps,
-        "warnings": solved.summary["warnings"],
     }
     return Written(summary, {})
 

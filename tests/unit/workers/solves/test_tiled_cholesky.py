@@ -88,6 +88,8 @@ def test_factor_equals_the_dense_one(
     squares = np.diag(exact) ** 2
     assert done.smallest == pytest.approx(squares.min(), rel=1e-4)
     assert done.largest == pytest.approx(squares.max(), rel=1e-4)
+    exact_log = np.linalg.slogdet(k + 0.5 * np.eye(150))[1]
+    assert done.log_determinant == pytest.approx(exact_log, rel=error)
     x = solve_with_factor(job.factor, np.ones((150, 2)), quiet)
     expected = ridge_solution(k, np.ones((150, 2)), 0.5)
     np.testing.assert_allclose(x, expected, atol=300 * error * np.abs(expected).max())
@@ -127,6 +129,7 @@ def test_it_is_resumed_from_the_blocks_that_are_there(blobs: BlobStore) -> None:
         check_stop=quiet,
     )
     assert whole.bytes_written == 0  # nothing is made twice
+    assert whole.log_determinant == pytest.approx(np.linalg.slogdet(k)[1], rel=1e-13)
     assert done.bytes_written < factor_bytes(200, BLOCK, 8)
     for block, values in before.items():
         np.testing.assert_array_equal(job.factor.read(block), values)
