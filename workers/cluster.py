@@ -20,9 +20,13 @@ from workers.errors import ClusterUnavailableError
 from workers.logs import FORMAT_VARIABLE, LogFormat
 from workers.tls import TlsFiles, tls_fault
 
+# For each connection Dask keeps its newest messages, to be looked at by its developers: 1000 of up
+# to a megabyte. Among them are tasks, which carry the description of a network and of a matrix.
+SHORT_LOGS: dict[str, Any] = {"distributed.admin.low-level-log-length": 50}
+
 # A worker that stops answering is declared lost after this long (Dask's default is 5 minutes); a
 # task that kills its worker is given up after this many deaths.
-SCHEDULER_CONFIG: dict[str, Any] = {
+SCHEDULER_CONFIG: dict[str, Any] = SHORT_LOGS | {
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.scheduler.allowed-failures": 3,
     "distributed.admin.log-length": 1000,
@@ -136,13 +140,14 @@ def connect(settings: ClusterSettings, cluster: LocalCluster | None = None) -> C
     """
     target = cluster if cluster is not None else settings.scheduler_address
     try:
-        return Client(
-            target,
-            timeout=settings.connect_timeout_seconds,
-            name="gramian",
-            set_as_default=False,
-            security=settings.tls.security() if settings.tls and cluster is None else None,
-        )
+        with dask.config.set(SHORT_LOGS):
+            return Client(
+                target,
+                timeout=settings.connect_timeout_seconds,
+                name="gramian",
+                set_as_default=False,
+                security=settings.tls.security() if settings.tls and cluster is None else None,
+            )
     except (OSError, TimeoutError) as error:
         refusal = tls_fault(error)
         if refusal is not None:

@@ -3,8 +3,8 @@
     python tests/benchmarks/service_load.py [--requests 20000] [--label "after ..."] [--share]
 
 The clients run in this process, the service (with the Dask scheduler) in another, its one worker in
-a third. The service has the last core of the machine for itself, worker and clients share the
-others; with `--share` nothing is pinned, and all three are on all cores.
+a third. The worker leaves one core, which service and clients share; with `--share` nothing is
+pinned, and all three are on all cores.
 
 What is measured is the time from sending `GET /v1/jobs/{id}` to having its answer, as a client sees
 it: it has in it what the event loop of the clients was late, which is given beside it. Half of the
@@ -215,14 +215,14 @@ def pin(process: psutil.Process, cores: set[int]) -> None:
 
 
 def share_out(service: psutil.Process) -> str:
-    """Give the service a core of its own; says so."""
+    """Keep the worker off one core; says so."""
     cores = sorted(os.sched_getaffinity(0))
-    own, others = {cores[-1]}, set(cores[:-1]) or {cores[-1]}
-    pin(service, own)
-    os.sched_setaffinity(0, others)
+    left = {cores[-1]}
+    pin(service, left)
+    os.sched_setaffinity(0, left)
     for worker in workers_of(service):
-        pin(worker, others)
-    return "the service has a core for itself, worker and clients share the others"
+        pin(worker, set(cores[:-1]) or left)
+    return "service and clients share a core that the worker leaves them"
 
 
 def cpu_seconds(service: psutil.Process) -> dict[str, float]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections import UserList
+
 import dask
 import pytest
 from distributed import Client, LocalCluster
@@ -33,3 +36,16 @@ def test_waiting_asks_the_client_whose_futures_they_are(shared_client: Client) -
         wait_for_one(shared_client, [future], seconds=60)
         assert fetch(future) == 7
         assert Client.current() is default
+
+
+def test_tasks_that_are_done_do_not_stay_in_memory(shared_client: Client) -> None:
+    for n in range(300):
+        assert shared_client.submit(len, UserList(["sent", n]), pure=False).result() == 2
+    gc.collect()
+    kept = {
+        found[1]
+        for found in gc.get_objects()
+        if isinstance(found, UserList) and found[:1] == ["sent"]
+    }
+    # Of the newest messages Dask keeps some.
+    assert len(kept) <= 60
