@@ -31,6 +31,12 @@ _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MEMBERS = {"x.npy": "x", "y.npy": "y"}
 _ENCRYPTED = 0x1
 _EXTRACT_BYTES = 1 << 20
+# What zipfile raises over archives that are not as they should be; the last one over names that are
+# said to be UTF-8.
+_NO_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    UnicodeDecodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def _open_npz(
                     target = scratch / f"{secrets.token_hex(8)}.npy"
                     _extract(archive, member, target, shown)
                     arrays[name] = _open_npy(target, f"{name!r} in {shown}", limits)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _NO_ARCHIVE as error:
         raise InvalidArrayError(
             f"{shown} is not a readable .npz archive ({str(error)[:120]}).",
             advice="Save it with numpy.savez or numpy.savez_compressed and upload it again.",

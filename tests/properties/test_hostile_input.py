@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hypothesis import given, settings
 
-from storage import datasets
-from storage.blobs import open_blobs
-from storage.errors import GramianError, InvalidArrayError, TooLargeError
-from storage.uploads import UploadLimits, read_upload
 from support.hostile import specs, uploads
-from workers.kernels import InvalidKernelError, cost, parse_kernel
-from workers.kernels.layers import MAX_LAYERS
-
-LIMITS = UploadLimits(file_bytes=1 << 16, array_bytes=1 << 16)
-
-
-def attempt(work: Callable[[], Any], *expected: type[GramianError]) -> tuple[Any, bool]:
-    """What `work` returns, and True; or its error, which must be one of `expected`, and False."""
-    try:
-        return work(), True
-    except expected as error:
-        return error, False
+from support.hostile_checks import check_spec, check_upload
 
 
 @settings(max_examples=200)
 @given(uploads())
 def test_uploads(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        file, scratch = folder / "upload", folder / "scratch"
-        scratch.mkdir()
-        file.write_bytes(data)
-        found, fine = attempt(
-            lambda: read_upload(file, filename="x.npy", limits=LIMITS, scratch=scratch),
-            *(InvalidArrayError, TooLargeError),
-        )
-        assert {path.name for path in folder.iterdir()} == {"scratch", "upload"}
-        assert sum(path.stat().st_size for path in scratch.iterdir()) <= 2 * LIMITS.array_bytes
-        if not fine:
-            assert found.advice
-            assert len(str(found)) < 1000
-            return
-        assert set(found) in ({"x"}, {"x", "y"})
-        assert sum(array.nbytes for array in found.values()) <= 2 * LIMITS.array_bytes
-        blobs = open_blobs(folder / "store")
-        info, fine = attempt(
-            lambda: datasets.ingest(blobs, found["x"], found.get("y"), limits=LIMITS), GramianError
-        )
-        if fine:
-            rows = datasets.read_rows(blobs, info, 0, info.shape[0])
-            np.testing.assert_array_equal(rows, found["x"].astype(info.dtype))
-        else:
-            assert list(blobs.list("datasets")) == []
+    check_upload(data)
 
 
 @settings(max_examples=200)
 @given(specs())
 def test_kernel_specs(source: Any) -> None:
-    spec, fine = attempt(lambda: parse_kernel(source), InvalidKernelError)
-    if not fine:
-        json.dumps(spec.details)
-        assert spec.advice
-        return
-    assert len(spec.layers) <= MAX_LAYERS
-    assert parse_kernel(spec.canonical()).digest == spec.digest
-    shape = (6, 6, 3) if spec.spatial else (8,)
-    found, fine = attempt(lambda: cost.kernel_cost(spec, shape, "float32"), GramianError)
-    assert not fine or found.flops_per_pair < 1e13
+    check_spec(source)

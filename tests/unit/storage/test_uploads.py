@@ -306,6 +306,8 @@ def test_other_archive_tricks_are_refused(read: Read) -> None:
         read(bytes(encrypted))
     with pytest.raises(InvalidArrayError, match="version"):
         read(archive([("x.npy", npz(x=GOOD))]))
+    with pytest.raises(InvalidArrayError, match="not a readable"):
+        read(archive([("é.npy", npy(GOOD))]).replace("é".encode(), b"\xf7\xf7"))
 
 
 def test_messages_show_only_the_name_of_the_file(read: Read) -> None:
