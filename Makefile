@@ -7,9 +7,11 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= mnist
 PYTEST_ARGS ?=
-# Two files at a time: half of what the tests do is waiting for processes to start and to die. In the
-# order of their names, so that the long ones (cluster, e2e) are not left for the end.
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time: a good part of what the tests do is waiting for processes to start and to
+# die. In the order of their names, so that the long ones (cluster, e2e) are not left for the end.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Test processes share the cores; threads of theirs that wait for each other only burn them.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SERVE_ARGS ?=
@@ -69,10 +71,10 @@ serve: $(VENV)/.runtime
 	@$(BIN)/gramian serve $(SERVE_ARGS)
 
 test: $(VENV)/.everything
-	@$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
+	@$(ONE_THREAD) $(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(VENV)/.everything
-	@$(BIN)/python $(PYTEST) -m "not gpu" $(PYTEST_ARGS)
+	@$(ONE_THREAD) $(BIN)/python $(PYTEST) -m "not gpu" $(PYTEST_ARGS)
 
 lint: $(VENV)/.everything
 	@$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,12 @@ from distributed import Client
 
 from storage.blobs import BlobStore, open_blobs
 from support.s3 import S3Server, s3_server
-from workers.cluster import ClusterSettings, connect, start_local
+from workers.cluster import (
+    ClusterSettings,
+    compilation_cache_environment,
+    connect,
+    start_local,
+)
 
 # Examples that start I/O or compile are slow the first time; whether a test hangs is judged by
 # pytest's timeout, not by hypothesis' deadline per example. The same examples every time: a change
@@ -22,16 +29,25 @@ hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("GRAMIAN_TEST_PROFILE", "gramian"))
 
 
+CACHE = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(trylast=True)  # pytest's own cache is there then
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder of compiled kernels for the tests and every process that any of them starts: many
+    compile the same ones. JAX reads the variables when the first test module imports it."""
+    kept = getattr(config, "cache", None)  # absent under `-p no:cacheprovider`
+    folder = kept.mkdir("xla") if kept else Path(tempfile.mkdtemp(prefix="gramian-xla-"))
+    if not kept:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    config.stash[CACHE] = folder
+    os.environ["GRAMIAN_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ.update(compilation_cache_environment(folder))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """One folder of compiled kernels for every process that any test starts."""
-    kept = getattr(pytestconfig, "cache", None)  # absent under `-p no:cacheprovider`
-    folder = kept.mkdir("xla") if kept else tmp_path_factory.mktemp("xla")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRAMIAN_COMPILATION_CACHE_DIR", str(folder))
-        yield folder
+def compilation_cache(pytestconfig: pytest.Config) -> Path:
+    return pytestconfig.stash[CACHE]
 
 
 @pytest.fixture(scope="session")

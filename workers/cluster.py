@@ -97,12 +97,18 @@ def worker_environment(compilation_cache_dir: Path | None = None) -> dict[str, s
         }
     )
     if compilation_cache_dir is not None:
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": str(compilation_cache_dir),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        environment |= compilation_cache_environment(compilation_cache_dir)
     return environment
+
+
+def compilation_cache_environment(folder: Path) -> dict[str, str]:
+    """With these a process that imports JAX keeps every program it compiles in `folder`, and takes
+    it from there when it, or another process, needs it again."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def start_local(settings: ClusterSettings) -> LocalCluster:

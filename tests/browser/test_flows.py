@@ -40,7 +40,7 @@ def files(x: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     folder = tmp_path_factory.mktemp("console")
     settings = {"compute_block_rows": 64, "tile_rows": 64, "event_throttle_seconds": 0.0}
-    with ServiceProcess(folder, **settings, batch_seconds=0.05) as running:
+    with ServiceProcess(folder, n_workers=1, **settings, batch_seconds=0.05) as running:
         running.start()
         yield running
 

@@ -93,6 +93,7 @@ def matrix(blobs: BlobStore, rows: int) -> str:
             {"method": "falkon", "inducing_points": 1200},
             falkon_worker_bytes(inducing=1200, **SIZES),
             id="falkon",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             {"method": "tiled-cholesky", "placement": "stream", "factor_precision": "float64"},

@@ -57,7 +57,7 @@ def real_ids(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @schema.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_answers_conform(
     case: schemathesis.Case, server: LiveServer, real_ids: dict[str, str]
 ) -> None:

@@ -38,7 +38,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     labels = rng.integers(0, CLASSES, TRAIN + TEST)
     x = 2.0 * np.eye(CLASSES, 6)[labels] + rng.standard_normal((TRAIN + TEST, 6))
     folder = tmp_path_factory.mktemp("any-size")
-    with ServiceProcess(folder, compute_block_rows=64, max_dense_rows=100) as service:
+    settings = {"compute_block_rows": 64, "max_dense_rows": 100}
+    with ServiceProcess(folder, n_workers=1, **settings) as service:
         service.start()
         with service.client() as client:
             train = client.upload(x[:TRAIN], labels[:TRAIN]).id

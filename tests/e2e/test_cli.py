@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,14 @@ from typer.testing import CliRunner
 from service.cli.app import build
 from service.cli.tile_map import job_tiles
 from service.client import Client
-from service.demo.embedded import embedded_service
 from service.demo.reference import relu_entry
 
 ROWS = 150
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("cli")
-    with embedded_service(folder / "data", options=["--workers", "1"]) as service:
-        yield service.url
+def url(shared_url: str) -> str:
+    return shared_url
 
 
 @pytest.fixture

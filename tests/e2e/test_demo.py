@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "service.cli", "demo", "--train", "600", "--test", "200"]
+COMMAND = [sys.executable, "-m", "service.cli", "demo"]
+SMALL = ["--train", "600", "--test", "200", "--workers", "1"]
 
 
 def _demo(data_dir: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, "--data-dir", str(data_dir)],
+        [*COMMAND, *SMALL, "--data-dir", str(data_dir)],
         capture_output=True,
         text=True,
         check=False,

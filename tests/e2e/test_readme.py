@@ -7,13 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from service.demo.embedded import embedded_service
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -25,10 +22,8 @@ def _blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("readme")
-    with embedded_service(folder / "data", options=["--workers", "1"]) as service:
-        yield service.url
+def url(shared_url: str) -> str:
+    return shared_url
 
 
 @pytest.fixture(scope="module")

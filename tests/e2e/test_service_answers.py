@@ -52,7 +52,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     x = centres[labels] + rng.standard_normal((TRAIN, 6))
     x_test = centres[test_labels] + rng.standard_normal((TEST, 6))
     folder = tmp_path_factory.mktemp("answers")
-    with ServiceProcess(folder, compute_block_rows=64, event_throttle_seconds=0.0) as service:
+    settings = {"compute_block_rows": 64, "event_throttle_seconds": 0.0}
+    with ServiceProcess(folder, n_workers=1, **settings) as service:
         service.start()
         with service.client() as client:
             train = client.upload(x, labels).id

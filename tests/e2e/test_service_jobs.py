@@ -50,7 +50,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     x_test, test_labels = blobs_of_points(rng, TEST)
     kernel = compile_kernel(KERNEL)
     folder = tmp_path_factory.mktemp("e2e")
-    with ServiceProcess(folder, compute_block_rows=64, event_throttle_seconds=0.0) as service:
+    settings = {"compute_block_rows": 64, "event_throttle_seconds": 0.0}
+    with ServiceProcess(folder, n_workers=1, **settings) as service:
         service.start()
         with service.client() as client:
             train = client.upload(x, labels, name="train").id

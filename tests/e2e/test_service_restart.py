@@ -16,7 +16,7 @@ from support.server import ServiceProcess
 pytestmark = pytest.mark.cluster
 
 KERNEL = {"preset": "fc", "depth": 3}
-ROWS = 2500
+ROWS = 1800
 
 
 def data() -> np.ndarray:
@@ -48,18 +48,22 @@ def watch(url: str, job: str) -> subprocess.Popen[str]:
 
 def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
     service = ServiceProcess(
-        tmp_path, compute_block_rows=64, event_throttle_seconds=0.0, batch_seconds=0.1
+        tmp_path,
+        n_workers=1,
+        compute_block_rows=64,
+        event_throttle_seconds=0.0,
+        batch_seconds=0.1,
     )
     with service:
         service.start()
         with service.client() as client:
             job = submit(client, tile_rows=64)
             watching = watch(service.url, job)
-            seen = tiles_done(client, job, 100)
+            seen = tiles_done(client, job, 60)
             service.kill()
             service.start()
             # An orderly stop is a restart like any other.
-            more = tiles_done(client, job, seen + 50)
+            more = tiles_done(client, job, seen + 30)
             assert service.stop() == 0
             service.start()
             ended = client.wait(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import hypothesis
@@ -40,12 +41,15 @@ def chains(url: str, examples: int, steps: int, seen: list[tuple[str, int]]) -> 
                 response, excluded_checks=[positive_data_acceptance, negative_data_rejection]
             )
 
-    Chains.run(
-        settings=hypothesis.settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            phases=[hypothesis.Phase.generate],
-            suppress_health_check=list(hypothesis.HealthCheck),
+    # What can follow depends on answers, and these on ids and on time: when the same beginning
+    # leads elsewhere, hypothesis gives up. What was seen until then counts.
+    with contextlib.suppress(hypothesis.errors.FlakyStrategyDefinition):
+        Chains.run(
+            settings=hypothesis.settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                phases=[hypothesis.Phase.generate],
+                suppress_health_check=list(hypothesis.HealthCheck),
+            )
         )
-    )
