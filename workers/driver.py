@@ -29,6 +29,7 @@ from workers.futures import ResultLostError, fetch
 from workers.plan import Tile
 from workers.schedule import TileSchedule
 from workers.tiles import BatchResult, TileFailure, TileResult, TileTask, compute_batch
+from workers.trials import trials_folder
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +173,11 @@ class _Run:
                 with suppress(GramianError):
                     self._take(future)
         _try(lambda: blobs.delete(self.task.stop_key))
+        self._forget_trials()
+
+    def _forget_trials(self) -> None:
+        blobs = open_blobs(self.task.store_url)
+        _try(lambda: blobs.delete_prefix(trials_folder(self.task.run)))
 
     def _fill_window(self) -> None:
         now = time.monotonic()
@@ -203,6 +209,7 @@ class _Run:
             # The scheduler went away. Dask reconnects by itself; `_fill_window` sends nothing
             # until there are workers again.
             self._workers = 0
+            self._forget_trials()  # its workers ended with it: not the doing of the tiles
             self.schedule.returned(tiles)
         except Exception as error:  # noqa: BLE001 - whatever a task can raise
             self._take_error(tiles, error)
@@ -239,8 +246,7 @@ class _Run:
         if culprit is not None:
             deaths = WorkerMemoryError(
                 f"Tile {culprit} ended its worker process {self.settings.max_attempts} times.",
-                advice="Most often the worker is out of memory: submit with a smaller tile_rows "
-                "or give workers more memory. Stored tiles are kept.",
+                advice=WorkerMemoryError.ADVICE,
                 tile=list(culprit),
             )
             self.on_failure(
@@ -250,12 +256,12 @@ class _Run:
 
 
 def _try(change: Callable[[], None]) -> None:
-    """Change the stop flag if the store lets us: when it is full, read-only or away, batches end
+    """Change flags of the run if the store lets us: when it is full, read-only or away, batches end
     by themselves, and why the run ended must not be hidden."""
     try:
         change()
     except (OSError, StoreUnavailableError) as error:
-        logger.warning("The stop flag of a run could not be changed: %s", error)
+        logger.warning("The flags of a run could not be changed: %s", error)
 
 
 def _raise_if_nonfinite(results: Iterable[TileResult]) -> None:
@@ -274,6 +280,8 @@ def _tile_error(failure: TileFailure) -> GramianError:
     if failure.kind in (StoreUnavailableError.kind, StoreRefusedError.kind):
         # Nothing is wrong with the tile, and the job can go on when the store is back.
         return StoreUnavailableError(failure.message, advice=failure.advice)
+    if failure.kind == WorkerMemoryError.kind:
+        return WorkerMemoryError(failure.message, advice=failure.advice, tile=list(failure.tile))
     details: dict[str, Any] = {"tile": list(failure.tile), "cause": failure.kind}
     return TileFailedError(
         f"Tile {failure.tile} failed: {failure.message}", advice=failure.advice, **details

@@ -28,6 +28,10 @@ class WorkerMemoryError(GramianError):
     """A worker process died repeatedly on the same tile, most often out of memory."""
 
     kind = "worker-died"
+    ADVICE = (
+        "Most often the worker is out of memory: submit with a smaller tile_rows or give workers"
+        " more memory. Stored tiles are kept."
+    )
 
 
 class ClusterUnavailableError(GramianError):

@@ -33,13 +33,14 @@ from storage.errors import (
     StoreUnavailableError,
 )
 from storage.format import MatrixManifest
-from workers.errors import RepairMismatchError
+from workers.errors import RepairMismatchError, WorkerMemoryError
 from workers.kernels import cost
 from workers.logs import about_job
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
 from workers.stops import stop_key
 from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
+from workers.trials import MAX_DEATHS, trial
 from workers.worker_state import WorkerState, own_address, worker_state
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,15 @@ def _finish_batch(kind: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...
     state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
     worker = kind(task, blobs, state, _stop_check(blobs, task.stop_key))
+    if len(tiles) > 1:
+        return _finish_tiles(worker, task, tiles)
+    with trial(blobs, task.run, tiles[0]) as deaths:
+        if deaths >= MAX_DEATHS:
+            return BatchResult((), (_deadly(tiles[0]),), stopped=False)
+        return _finish_tiles(worker, task, tiles)
+
+
+def _finish_tiles(worker: TileWorker, task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
     done: list[TileResult] = []
     failed: list[TileFailure] = []
     for tile in tiles:
@@ -155,6 +165,16 @@ def _finish_batch(kind: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...
             logger.warning("Tile %s of %s failed.", tile, task.manifest.id, exc_info=error)
             failed.append(_describe(tile, error))
     return BatchResult(tuple(done), tuple(failed), stopped=False)
+
+
+def _deadly(tile: Tile) -> TileFailure:
+    return TileFailure(
+        tile,
+        WorkerMemoryError.kind,
+        f"Tile {tile} ended its worker process {MAX_DEATHS} times.",
+        WorkerMemoryError.ADVICE,
+        fatal=True,
+    )
 
 
 class TileWorker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -27,7 +28,16 @@ from workers.driver import DriverSettings
 from workers.errors import WorkerMemoryError
 from workers.pixel_gram import compute_pixel_batch
 from workers.plan import Tile, TilePlan
-from workers.tiles import BatchResult, GramTask, TileTask, compute_batch
+from workers.tiles import (
+    BatchResult,
+    GramTask,
+    TileResult,
+    TileTask,
+    TileWorker,
+    compute_batch,
+    finish_batch,
+)
+from workers.trials import MAX_DEATHS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -52,18 +62,38 @@ def nothing_left(blobs: BlobStore) -> Iterator[None]:
     assert list(blobs.list("stops")) == []
 
 
+class Greedy(TileWorker):
+    """Takes more memory than a worker has, for one tile."""
+
+    def finish(self, tile: Tile) -> TileResult:
+        if tile == POISON:
+            self._blobs.put(f"starts/{secrets.token_hex(8)}", b"")
+            hoard = []
+            while True:
+                hoard.append(np.ones(8 << 20))  # 64 MiB
+                time.sleep(0.02)
+        return super().finish(tile)
+
+
 def greedy(task: GramTask, tiles: tuple[Tile, ...]) -> BatchResult:
-    """`compute_batch` that takes more memory than a worker has, for one tile."""
-    if POISON in tiles:
-        hoard = []
-        while True:
-            hoard.append(np.ones(8 << 20))  # 64 MiB
-            time.sleep(0.02)
-    return compute_batch(task, tiles)
+    return finish_batch(Greedy, task, tiles)
 
 
+@pytest.mark.parametrize(
+    ("batch_tiles", "deaths"),
+    [
+        pytest.param(1, MAX_DEATHS, id="alone"),
+        # Dask's own limit, and one, until the batch comes back to be split.
+        pytest.param(256, 4 + MAX_DEATHS, id="among others"),
+    ],
+)
 def test_a_tile_beyond_the_memory_limit_fails_the_run_by_its_name(
-    tmp_path: Path, compilation_cache: Path, blobs: BlobStore, quiet: dict[str, str]
+    tmp_path: Path,
+    compilation_cache: Path,
+    blobs: BlobStore,
+    quiet: dict[str, str],
+    batch_tiles: int,
+    deaths: int,
 ) -> None:
     settings = ClusterSettings(
         n_workers=2,
@@ -74,7 +104,12 @@ def test_a_tile_beyond_the_memory_limit_fails_the_run_by_its_name(
     run = Run(gram_task(blobs, random_dataset(blobs, ROWS)))
     with start_local(settings) as cluster, connect(settings, cluster) as client:
         with pytest.raises(WorkerMemoryError) as caught:
-            run.go(client, settings=SMALL, compute=greedy)
+            run.go(
+                client,
+                settings=DriverSettings(batch_seconds=0.05, max_batch_tiles=batch_tiles),
+                compute=greedy,
+            )
+        assert len(list(blobs.list("starts"))) <= deaths
         assert caught.value.details["tile"] == list(POISON)
         assert "memory" in caught.value.advice
         assert not any(client.processing().values())
