@@ -56,7 +56,7 @@ def cpu_seconds(work: Callable[[], object], *, repeats: int) -> Sample:
 def host() -> dict[str, Any]:
     """What the numbers belong to. The machine's name is left out: its kind is what counts."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": f"{_cpu_model()} ({_widest_vectors()})",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
@@ -85,6 +85,12 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _widest_vectors() -> str:
+    """Machines of one model name differ in what their vector units can do."""
+    flags = Path("/proc/cpuinfo").read_text()
+    return next((name for name in ("avx512f", "avx2") if f" {name} " in flags), "no AVX2")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -22,7 +22,8 @@ from workers.kernels.layers import (
     inner_layers,
     walk,
 )
-from workers.kernels.program import LARGEST_SINGLE_CONTRACTION, float32_pairs
+from workers.kernels.program import LARGEST_SINGLE_CONTRACTION, float32_pairs, takes_series
+from workers.kernels.series.stack import SLICE_BYTES
 from workers.kernels.spatial.cost import spatial_cost
 from workers.kernels.spatial.representation import Representation
 from workers.kernels.spec import KernelSpec
@@ -62,6 +63,12 @@ NEWTON_STEPS = 25
 
 FIXED_POINT_STEPS = 8
 """Newton steps of a fixed point that is iterated."""
+
+SERIES_NANOSECONDS_PER_LAYER = 5.0
+"""Per entry and activation of a chain of polynomials (series/), rows of unlike lengths."""
+
+SERIES_BYTES = 2 * SLICE_BYTES
+"""Coefficients of the rows of a block of such a chain, and the copies in which they arise."""
 
 COMPUTE_BUFFERS = 8
 """Block-sized arrays alive at once in the compiled block (state, its successor, outputs)."""
@@ -123,7 +130,7 @@ def kernel_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -
         flops_per_pair=flops_per_pair(spec, features),
         nanoseconds_per_pair=nanoseconds_per_pair(spec, features, dtype),
         panel_bytes_per_sample=panel_bytes_per_number(spec, dtype, features) * features,
-        fixed_bytes=0,
+        fixed_bytes=SERIES_BYTES if takes_series(spec, dtype) else 0,
         bytes_per_row=2 * 8 * (ROW_BUFFERS * embedded + LAYER_ROW_NUMBERS * layers),
         bytes_per_entry=COMPUTE_BUFFERS * itemsize,
     )
@@ -140,7 +147,7 @@ def panel_bytes_per_number(spec: KernelSpec, dtype: DType, features: int) -> int
     (inputs.Panel)."""
     embedded = embedded_features(spec.input_ops, features)
     held = 8 if embedded != features or dtype == "float64" else 4
-    working = 8 if computed_in_float64(spec, dtype) else 4
+    working = 8 if dtype == "float64" else 4
     return math.ceil(embedded * (held + 2 * working) / features)
 
 
@@ -177,10 +184,14 @@ def flops_per_pair(spec: KernelSpec, features: int) -> float:
 def nanoseconds_per_pair(spec: KernelSpec, features: int, dtype: DType) -> float:
     """Estimated CPU nanoseconds per entry on one core; within a factor of 3 on most machines."""
     precision: DType = "float64" if computed_in_float64(spec, dtype) else "float32"
+    if takes_series(spec, dtype):
+        pointwise = SERIES_NANOSECONDS_PER_LAYER * len(spec.activations)
+    else:
+        pointwise = pair_flops(spec, precision) * EPILOGUE_NANOSECONDS_PER_FLOP[precision]
     return (
         BLOCK_NANOSECONDS_PER_PAIR[precision]
         + 2.0 * embedded_features(spec.input_ops, features) * GEMM_NANOSECONDS_PER_FLOP[precision]
-        + pair_flops(spec, precision) * EPILOGUE_NANOSECONDS_PER_FLOP[precision]
+        + pointwise
     )
 
 

@@ -111,6 +111,19 @@ def correlate(left: Panel, right: Panel, *, symmetric: bool) -> Correlations:
     offset = jnp.dot(left.mean.astype(jnp.float64), right.mean.astype(jnp.float64))
     complement = (1 - offset - _product(right.centered, left.mean)).astype(dtype)
     u = complement[None, :] - _product(left.centered, right.unit)
+    return _correlations(u, symmetric=symmetric)
+
+
+def correlate_in_double(left: Panel, right: Panel, *, symmetric: bool) -> Correlations:
+    """The same in float64 from panels of either dtype, for kernels that need more digits of rho."""
+    u = 1 - _product(unit_rows(left.rows), unit_rows(right.rows))
+    return _correlations(u, symmetric=symmetric)
+
+
+def _correlations(u: jax.Array, *, symmetric: bool) -> Correlations:
+    """From u = 1 - rho."""
+    import jax.numpy as jnp
+
     if not symmetric:
         folded = _fold(u)
         return Correlations(folded, jnp.min(jnp.min(jnp.abs(folded), axis=0)))
@@ -138,10 +151,8 @@ def repair(folded: jax.Array, left: Panel, right: Panel, *, symmetric: bool) -> 
         return recompute(folded, close, left.rows, right.rows)
 
     def dense(folded: jax.Array) -> jax.Array:
-        u = 1 - _product(unit_rows(left.rows), unit_rows(right.rows))
-        if symmetric:
-            u = jnp.where(row == column, 0, u)
-        return _fold(u).astype(folded.dtype)
+        double = correlate_in_double(left, right, symmetric=symmetric)
+        return double.folded.astype(folded.dtype)
 
     if not single:
         return exact(folded)

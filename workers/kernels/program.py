@@ -151,6 +151,14 @@ def float32_pairs(spec: KernelSpec) -> bool:
     )
 
 
+def takes_series(spec: KernelSpec, dtype: str) -> bool:
+    """Whether results of `dtype` may come from polynomials (series/): a chain of layers whose
+    activations have derivative kernels, and would need float64 pairs."""
+    chain = all(isinstance(x, (ActivationModel, Dense, InputOp)) for x in spec.layers)
+    smooth = chain and all(x.dual().differentiable for x in spec.activations)
+    return dtype == "float32" and smooth and not float32_pairs(spec)
+
+
 def _affines(numbers: Any) -> Iterator[AffineNumbers]:
     """Every AffineNumbers in a tree of numbers."""
     if isinstance(numbers, AffineNumbers):

@@ -100,6 +100,8 @@ class Dual(Protocol):
     `homogeneous`: phi(a x) = a phi(x) for a > 0, so the pair map does not depend on s, s'.
     """
 
+    def __hash__(self) -> int: ...
+
     @property
     def differentiable(self) -> bool: ...
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.kernels.planes.jit import inline, jit, wide
+from workers.kernels.jit import inline, jit, wide
 from workers.kernels.planes.layout import Geometry, Layers, Scratch, Side
 
 Array = Any  # numba infers array types itself

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.kernels.planes.jit import jit, wide
+from workers.kernels.jit import jit, wide
 
 Array = Any  # numba infers array types itself
 Index = Any  # np.uint64

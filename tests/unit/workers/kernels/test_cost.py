@@ -27,7 +27,10 @@ def test_smooth_activations_are_priced_in_float64() -> None:
     erf = parse_kernel({"preset": "fc", "activation": "erf"})
     assert cost.computed_in_float64(erf, "float32")
     assert not cost.computed_in_float64(parse_kernel("fc"), "float32")
-    assert cost.block_bytes(erf, 512, 784, "float32") == cost.block_bytes(erf, 512, 784, "float64")
+    in_double = cost.block_bytes(erf, 512, 784, "float64")
+    assert cost.block_bytes(erf, 512, 784, "float32") == in_double + cost.SERIES_BYTES
+    single, double = (cost.nanoseconds_per_pair(erf, 784, d) for d in ("float32", "float64"))
+    assert single < double  # as a chain of polynomials
 
 
 def test_combinators_are_priced() -> None:
@@ -64,16 +67,19 @@ def test_block_bytes_bound_what_xla_allocates(source: dict[str, Any], dtype: Any
     """Invariant: projected memory is at least what the compiled block uses."""
     import jax
 
-    from workers.kernels.compile import CompiledKernel, _correlate, _repair
+    from workers.kernels.compile import CompiledKernel
+    from workers.kernels.correlation import _correlate, _correlate_in_double, _repair
 
     rows, features = 128, 200
     spec = parse_kernel(source)
     kernel = CompiledKernel(spec)
     x = np.random.default_rng(0).standard_normal((rows, features)).astype(dtype)
-    panel = kernel.panel(x, block_rows=rows)
+    panel = kernel.panel(x, block_rows=rows).panel
+    double = dtype == "float32" and cost.computed_in_float64(spec, dtype)
+    product = _correlate_in_double if double else _correlate
     with jax.enable_x64(True):
-        folded = _correlate(panel, panel, symmetric=False).folded
-        correlate = _correlate.lower(panel, panel, symmetric=False).compile()
+        folded = product(panel, panel, symmetric=False).folded
+        correlate = product.lower(panel, panel, symmetric=False).compile()
         repair = _repair.lower(folded, panel, panel, symmetric=False).compile()
         evaluate = kernel._evaluate.lower(
             folded,

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.kernels.close_pairs import CHUNK_PAIRS
-from workers.kernels.compile import input_correlation
+from workers.kernels.correlation import input_correlation
 from workers.kernels.inputs import (
     CLOSE_SINGLE,
     MAX_CLOSE_FRACTION,
