@@ -419,6 +419,28 @@ def test_leave_one_out_that_no_worker_has_room_for_is_refused_with_a_way_out(
             assert way_out in refused["advice"]
 
 
+def test_what_one_worker_has_no_room_for_goes_to_all_of_them(tmp_path: Path) -> None:
+    rows = 1800
+    settings = offline_settings(tmp_path, worker_memory_limit_bytes=740 << 20)
+    with live_server(settings) as server, server.http() as http:
+        with server.client() as client:
+            train = client.upload(RNG.standard_normal((rows, 2)), np.arange(rows) % 3).id
+        request = {"kernel": KERNEL, "x1": train, "x2": None}
+        made = {
+            "gram": put_sealed_gram(
+                server, (rows, rows), tile_rows=256, provenance={"request": request}
+            )[0].id
+        }
+        assert settings.max_dense_rows > rows
+        for task in (dynamics(), ridge(selection="k_fold", folds=2)):
+            found = http.post("/v1/estimates", json={"task": resolved(task, made)}).json()
+            assert found["admitted"]
+            assert found["estimate"]["applications"] > 0  # passes over the tiles
+            assert found["estimate"]["peak_bytes_per_worker"] <= 740 << 20
+        refused = http.post("/v1/estimates", json={"task": resolved(spectrum(), made)}).json()
+        assert not refused["admitted"]  # knows no other way
+
+
 def test_a_store_without_room_for_the_factor_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,8 @@ def run_large_dynamics(
         return None
     kept.remove()
     moments = Moments(train, by_moment(outputs, request.start.test, len(duals)))
-    return report(asked, training, moments, rates, request.classes, request.test_targets, [])
+    notes = series.keeper.warnings
+    return report(asked, training, moments, rates, request.classes, request.test_targets, notes)
 
 
 def _duals(

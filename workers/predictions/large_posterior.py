@@ -98,6 +98,7 @@ def run_large_posterior(
     except SolveInterrupted:
         return None
     kept.remove()
+    notes += tuple(open_columns.warnings)
     found = Posterior(found.mean, spread, found.residuals, notes)
     return report(found, asked, ridge, request.classes, request.test_targets)
 
@@ -119,6 +120,7 @@ class _Opening:
         self._diagonal, self._ridge, self._kept = diagonal, ridge, kept
         self._on_progress = on_progress
         self._columns: Columns | None = None
+        self.warnings: list[str] = []
 
     def __call__(self) -> Columns:
         if self._columns is None:
@@ -139,6 +141,7 @@ class _Opening:
                 kept=self._kept,
                 on_pass=self._passed,
                 checkpoint_seconds=request.checkpoint_seconds,
+                warnings=self.warnings,
             )
         return columns_in_the_end(
             self._cluster,

@@ -46,10 +46,12 @@ def columns_in_time(
     kept: Scratch,
     on_pass: OnPass,
     checkpoint_seconds: float,
+    warnings: list[str],
 ) -> Iterator[Columns]:
     """g(w) of `time_factors.flow_factors` for up to `width` columns at once.
 
-    Raises SolveFailedError if the time takes too many passes or K is no Gram matrix.
+    `warnings` takes what a reader should know in the end. The columns raise SolveInterrupted, and
+    SolveFailedError if the time takes too many passes or K is no Gram matrix.
     """
     operator = cluster.operator(gram, max(width, COLUMN_MULTIPLE))
     try:
@@ -63,6 +65,7 @@ def columns_in_time(
         )
         factor = partial(flow_factors, time=time)
         yield lambda b: series.apply([factor], b, ridge, what="a `time`")[0]
+        warnings += series.keeper.warnings
     finally:
         operator.close()
 

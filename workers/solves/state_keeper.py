@@ -21,23 +21,33 @@ class State:
 
 
 class StateKeeper:
-    """Keeps the latest state of one iteration at a time at `key`.
+    """Keeps the latest state of one iteration at a time, under `prefix`.
 
-    An iteration is told from others by its fingerprint `system`, which is given first.
+    An iteration is told from others by its fingerprint `system`, which is given first. `warnings`:
+    of states that could not be read; that costs work, never correctness.
     """
 
     def __init__(
-        self, blobs: BlobStore, key: str, *, every_seconds: float = CHECKPOINT_SECONDS
+        self, blobs: BlobStore, prefix: str, *, every_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
-        self._blobs, self._key, self._every_seconds = blobs, key, every_seconds
+        self._blobs, self._prefix, self._every_seconds = blobs, prefix, every_seconds
         self._system = ""
         self._state: State | None = None
         self._saved = time.monotonic()
+        self.warnings: list[str] = []
+
+    @property
+    def _key(self) -> str:
+        return f"{self._prefix}-{self._system[:16]}"
 
     def resume(self, system: str) -> State | None:
-        """The state to go on from. What another iteration has left is not one."""
+        """The state to go on from, or None. The iteration before this one is over."""
+        if self._system not in ("", system):
+            self._blobs.delete(self._key)
         self._system, self._state, self._saved = system, None, time.monotonic()
-        found, _ = checkpoint.read(self._blobs, self._key, system)
+        found, reason = checkpoint.read(self._blobs, self._key, system)
+        if reason is not None:
+            self.warnings.append(reason)
         return None if found is None else State(*found)
 
     def offer(self, state: State) -> None:
