@@ -51,6 +51,11 @@ def spectrum(
         float | None, typer.Option(help="For the effective dimension, in units of trace(K)/m.")
     ] = None,
     ridge_absolute: RidgeAbsoluteOption = False,
+    method: Annotated[
+        str | None,
+        typer.Option(help="dense (all, in one worker), lanczos (the largest, at any size), auto."),
+    ] = None,
+    largest: Annotated[int | None, typer.Option(help="How many eigenvalues lanczos finds.")] = None,
     watch: WatchOption = False,
     estimate: EstimateOption = False,
     url: UrlOption = DEFAULT_URL,
@@ -66,6 +71,8 @@ def spectrum(
             "centred": centred or None,
             "ridge": ridge,
             "ridge_relative": False if ridge_absolute else None,
+            "method": method,
+            "largest": largest,
         }
         send(client, without_nulls(task), watch=watch, estimate=estimate, as_json=as_json)
 

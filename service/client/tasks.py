@@ -187,9 +187,10 @@ class Tasks(ABC):
         )
 
     def spectrum(self, matrix: MatrixLike, **options: Any) -> JobHandle:
-        """Eigenvalues of a stored Gram matrix.
+        """Eigenvalues of a stored Gram matrix: all, or the largest of one beyond one worker.
 
-        `options`: array, ridge, ridge_relative, components, centred.
+        `options`: array, ridge, ridge_relative, components, centred, method, largest, probes,
+        lanczos_steps, seed.
         """
         return self._ask({"type": "spectrum", "matrix": matrix, **options}, JobHandle)
 

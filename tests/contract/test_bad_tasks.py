@@ -178,6 +178,12 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "spectrum of an array that is not there": (spectrum(array="nngp"), 422, SOLVE),
     "spectrum with a negative ridge": (spectrum(ridge=-1.0), 422, INVALID),
     "more components than rows": (spectrum(components=21), 422, SOLVE),
+    "more eigenvalues than rows": (spectrum(method="lanczos", largest=21), 422, SOLVE),
+    "more components than eigenvalues": (
+        spectrum(method="lanczos", largest=3, components=4),
+        422,
+        SOLVE,
+    ),
     "ridge of nothing": (ridge(matrix=MISSING), 404, "not-found"),
     "ridge of an unsealed matrix": (ridge(matrix="unsealed"), 409, "not-ready"),
     "ridge of a rectangle": (ridge(matrix="rectangle"), 422, SOLVE),
@@ -378,7 +384,7 @@ def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path
     ):
         made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
         asked = (
-            (spectrum(), "submatrix"),
+            (spectrum(method="dense"), "lanczos"),
             (analysis("conditioning"), "submatrix"),
             (label_kernel(), "submatrix"),
             (svm(), "classify"),
@@ -432,13 +438,13 @@ def test_what_one_worker_has_no_room_for_goes_to_all_of_them(tmp_path: Path) -> 
             )[0].id
         }
         assert settings.max_dense_rows > rows
-        for task in (dynamics(), ridge(selection="k_fold", folds=2)):
+        for task in (dynamics(), ridge(selection="k_fold", folds=2), spectrum()):
             found = http.post("/v1/estimates", json={"task": resolved(task, made)}).json()
             assert found["admitted"]
             assert found["estimate"]["applications"] > 0  # passes over the tiles
             assert found["estimate"]["peak_bytes_per_worker"] <= 740 << 20
-        refused = http.post("/v1/estimates", json={"task": resolved(spectrum(), made)}).json()
-        assert not refused["admitted"]  # knows no other way
+        dense = {"task": resolved(spectrum(method="dense"), made)}
+        assert not http.post("/v1/estimates", json=dense).json()["admitted"]
 
 
 def test_a_store_without_room_for_the_factor_is_told_apart(

@@ -124,6 +124,19 @@ def test_a_likelihood_exactly_and_within_its_error_bar(bench: Bench) -> None:
     assert missed < 4 * estimated["standard_error"]
 
 
+def test_the_largest_eigenvalues_and_what_the_others_add_up_to(bench: Bench) -> None:
+    answer = bench.client.answer(
+        bench.client.spectrum(bench.gram, array="nngp", largest=8, components=2, ridge=1e-3)
+    )
+    values = np.linalg.eigvalsh(bench.kernel["nngp"][:TRAIN, :TRAIN])[::-1]
+    assert answer.summary["method"] == "lanczos"
+    np.testing.assert_allclose(answer.arrays["eigenvalues"], values[:8], rtol=1e-4)
+    assert answer.arrays["scores"].shape == (TRAIN, 2)
+    dimension = answer.summary["effective_dimension"]
+    exact = np.sum(values / (values + answer.summary["ridge"]))
+    assert abs(dimension["value"] - exact) < 5 * dimension["standard_error"]
+
+
 @pytest.mark.parametrize("time", [0.2, None])
 def test_networks_from_many_starts_with_their_covariance(bench: Bench, time: float | None) -> None:
     """Survey (155)-(156)."""
