@@ -119,9 +119,9 @@ class ServiceSettings(BaseSettings):
     # --- what may be computed and kept ----------------------------------------------------------
     # 2**20 rows: a symmetric float32 Gram of that edge is 2.2 TB, beyond one embedded service.
     max_matrix_rows: int = Field(default=2**20, ge=1)
-    # What one worker decomposes whole, if it fits; beyond, regressions, posteriors and training go
-    # to all workers, analyses are refused. From about 16000 rows on, the OpenBLAS of
-    # the SciPy wheels crashes with more than one thread.
+    # What one worker decomposes whole, if it fits; beyond, regressions, posteriors, training and
+    # spectra go to all workers, analyses are refused. From about 16000 rows on, the OpenBLAS of the
+    # SciPy wheels crashes with more than one thread.
     max_dense_rows: int = Field(default=12_000, ge=1)
     # What one job may keep of vectors in this process: block CG has about 14 of each column.
     max_solve_vectors_bytes: int = Field(default=2 * GIB, ge=MIB)
