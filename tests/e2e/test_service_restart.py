@@ -16,7 +16,8 @@ from support.server import ServiceProcess
 pytestmark = pytest.mark.cluster
 
 KERNEL = {"preset": "fc", "depth": 3}
-ROWS = 1800
+# Enough that the job outlasts two restarts on a fast machine.
+ROWS = 3000
 
 
 def data() -> np.ndarray:
