@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,13 +11,31 @@ import pytest
 
 from storage import matrices
 from support.matrices import gram_manifest
-from support.server import LiveServer, live_server, offline_settings
+from support.server import LiveServer
 from support.service_state import put_sealed_gram, put_sealed_solution, register
-from workers.kernels.spec import parse_kernel
+from support.task_requests import (
+    KERNEL,
+    MISSING,
+    analysis,
+    classify,
+    convergence,
+    dynamics,
+    label_kernel,
+    likelihood,
+    posterior,
+    predict,
+    resolved,
+    ridge,
+    smoothness,
+    solve,
+    spectrum,
+    submatrix,
+    svm,
+    theory,
+)
 
 RNG = np.random.default_rng(1)
-KERNEL = parse_kernel({"preset": "fc", "depth": 1}).canonical()
-MISSING = "mx-" + "0" * 32
+INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
 
 
 @pytest.fixture(scope="module")
@@ -81,71 +98,6 @@ def made(server: LiveServer, upload: Callable[..., str]) -> dict[str, str]:
         )[0].id,
     }
 
-
-def solve(**changes: Any) -> dict[str, Any]:
-    return {"type": "solve", "matrix": "gram", **changes}
-
-
-def spectrum(**changes: Any) -> dict[str, Any]:
-    return {"type": "spectrum", "matrix": "gram", **changes}
-
-
-def ridge(**changes: Any) -> dict[str, Any]:
-    return {"type": "ridge", "matrix": "gram", "ridges": [1e-3], **changes}
-
-
-def classify(**changes: Any) -> dict[str, Any]:
-    return {"type": "classify", "matrix": "gram", "ridges": [1e-3], **changes}
-
-
-def posterior(**changes: Any) -> dict[str, Any]:
-    asked = {"matrix": "gram", "cross": "cross", "test_matrix": "test gram", "prior": "ntk"}
-    return {"type": "posterior", **asked, **changes}
-
-
-def dynamics(**changes: Any) -> dict[str, Any]:
-    return {"type": "dynamics", "matrix": "gram", "times": [1.0], **changes}
-
-
-def likelihood(**changes: Any) -> dict[str, Any]:
-    return {"type": "log_marginal_likelihood", "matrix": "gram", "array": "ntk", **changes}
-
-
-def analysis(name: str, **parameters: Any) -> dict[str, Any]:
-    return {"type": "analysis", "analysis": {"name": name, "matrix": "gram", **parameters}}
-
-
-def theory(name: str, **parameters: Any) -> dict[str, Any]:
-    return {"type": "analysis", "analysis": {"name": name, **parameters}}
-
-
-def convergence(**changes: Any) -> dict[str, Any]:
-    given = {"samples": "train", "activation": "erf", "w_std": 1.0, "depths": [1, 5]}
-    return theory("depth_convergence", **{**given, **changes})
-
-
-def smoothness(**changes: Any) -> dict[str, Any]:
-    given = {"kernel": "fc", "angles": [0.0, 1.0], "values": [1.0, 2.0]}
-    return theory("smoothness", **{**given, **changes})
-
-
-def predict(**changes: Any) -> dict[str, Any]:
-    return {"type": "predict", "solution": "dual", **changes}
-
-
-def svm(**changes: Any) -> dict[str, Any]:
-    return {"type": "svm", "matrix": "gram", **changes}
-
-
-def submatrix(**changes: Any) -> dict[str, Any]:
-    return {"type": "submatrix", "matrix": "gram", "rows": [0, 3], **changes}
-
-
-def label_kernel(**changes: Any) -> dict[str, Any]:
-    return {"type": "label-kernel", "matrix": "gram", "mixing": 0.5, **changes}
-
-
-INVALID, SOLVE, ANALYSIS = "invalid-request", "invalid-solve", "invalid-analysis"
 
 BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "no rows": (submatrix(rows=[]), 422, INVALID),
@@ -333,33 +285,6 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], int, str]] = {
     "analysis components": (analysis("kernel_pca", components=21), 422, ANALYSIS),
 }
 
-_NAMES = (
-    "matrix",
-    "other",
-    "targets",
-    "cross",
-    "test",
-    "test_targets",
-    "x",
-    "solution",
-    "samples",
-    "test_matrix",
-    "initial",
-    "test_initial",
-)
-
-
-def resolved(task: Any, made: dict[str, str]) -> Any:
-    """The task with names of `made` replaced by their ids, also inside."""
-    if not isinstance(task, dict):
-        return task
-    return {
-        name: made.get(value, value)
-        if name in _NAMES and isinstance(value, str)
-        else resolved(value, made)
-        for name, value in task.items()
-    }
-
 
 @pytest.mark.parametrize("route", ["/v1/jobs", "/v1/estimates"])
 @pytest.mark.parametrize("case", BAD_TASKS)
@@ -375,118 +300,3 @@ def test_bad_tasks_are_refused_before_any_work(
     response = http.post(route, json={"task": resolved(task, made)})
     assert (response.status_code, response.json()["kind"]) == (status, kind), response.text
     assert response.json()["advice"]
-
-
-def test_what_is_too_large_for_one_worker_is_refused_with_numbers(tmp_path: Path) -> None:
-    with (
-        live_server(offline_settings(tmp_path, max_dense_rows=19)) as server,
-        server.http() as http,
-    ):
-        made = {"gram": put_sealed_gram(server, (20, 20))[0].id}
-        asked = (
-            (spectrum(method="dense"), "lanczos"),
-            (analysis("conditioning"), "submatrix"),
-            (label_kernel(), "submatrix"),
-            (svm(), "classify"),
-        )
-        for task, way_out in asked:
-            response = http.post("/v1/jobs", json={"task": resolved(task, made)})
-            assert (response.status_code, response.json()["kind"]) == (413, "too-large")
-            assert response.json()["limit_rows"] == 19
-            assert way_out in response.json()["advice"]
-
-
-def test_leave_one_out_that_no_worker_has_room_for_is_refused_with_a_way_out(
-    tmp_path: Path,
-) -> None:
-    settings = offline_settings(tmp_path, worker_memory_limit_bytes=256 << 20)
-    with live_server(settings) as server, server.http() as http:
-        with server.client() as client:
-            train = client.upload(RNG.standard_normal((20, 4)), np.arange(20) % 3).id
-        request = {"kernel": KERNEL, "x1": train, "x2": None}
-        made = {"gram": put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id}
-        for task in (ridge(), classify()):
-            response = http.post("/v1/estimates", json={"task": resolved(task, made)})
-            refused = response.json()
-            assert (response.status_code, refused["kind"]) == (413, "too-large")
-            assert refused["projected_bytes"] > refused["worker_memory_bytes"] == 256 << 20
-            assert "k_fold" in refused["advice"]
-        ways_out = (
-            (spectrum(), "submatrix"),
-            (likelihood(method="cholesky"), "lanczos"),
-            (ridge(selection="k_fold", folds=2), "fewer folds"),
-            (dynamics(), "smaller tiles"),
-        )
-        for task, way_out in ways_out:
-            response = http.post("/v1/jobs", json={"task": resolved(task, made)})
-            refused = response.json()
-            assert (response.status_code, refused["kind"]) == (422, "exceeds-memory")
-            assert refused["peak_bytes_per_worker"] > refused["worker_limit_bytes"] == 256 << 20
-            assert way_out in refused["advice"]
-
-
-def test_what_one_worker_has_no_room_for_goes_to_all_of_them(tmp_path: Path) -> None:
-    rows = 1800
-    settings = offline_settings(tmp_path, worker_memory_limit_bytes=740 << 20)
-    with live_server(settings) as server, server.http() as http:
-        with server.client() as client:
-            train = client.upload(RNG.standard_normal((rows, 2)), np.arange(rows) % 3).id
-        request = {"kernel": KERNEL, "x1": train, "x2": None}
-        made = {
-            "gram": put_sealed_gram(
-                server, (rows, rows), tile_rows=256, provenance={"request": request}
-            )[0].id
-        }
-        assert settings.max_dense_rows > rows
-        for task in (dynamics(), ridge(selection="k_fold", folds=2), spectrum()):
-            found = http.post("/v1/estimates", json={"task": resolved(task, made)}).json()
-            assert found["admitted"]
-            assert found["estimate"]["applications"] > 0  # passes over the tiles
-            assert found["estimate"]["peak_bytes_per_worker"] <= 740 << 20
-        dense = {"task": resolved(spectrum(method="dense"), made)}
-        assert not http.post("/v1/estimates", json=dense).json()["admitted"]
-
-
-def test_a_store_without_room_for_the_factor_is_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        live_server(offline_settings(tmp_path, max_dense_rows=19)) as server,
-        server.http() as http,
-    ):
-        with server.client() as client:
-            train = client.upload(RNG.standard_normal((20, 4)), np.arange(20) % 3).id
-        request = {"kernel": KERNEL, "x1": train, "x2": None}
-        made = {"gram": put_sealed_gram(server, (20, 20), provenance={"request": request})[0].id}
-        task = {"task": resolved(ridge(), made)}
-        cost = http.post("/v1/estimates", json=task).json()["estimate"]
-        assert cost["scratch_bytes"] > 0
-        needed = cost["bytes_written"] + cost["preview_bytes"] + cost["scratch_bytes"]
-        blobs = type(server.services.blobs)
-        monkeypatch.setattr(blobs, "free_bytes", lambda self: needed - 1)
-        refused = http.post("/v1/jobs", json=task)
-        assert (refused.status_code, refused.json()["kind"]) == (507, "insufficient-storage")
-        assert refused.json()["scratch_bytes"] == cost["scratch_bytes"]
-        assert "keeps no factor" in refused.json()["advice"]
-        monkeypatch.setattr(blobs, "free_bytes", lambda self: needed)
-        assert http.post("/v1/jobs", json=task).status_code == 202
-
-
-def test_more_columns_than_the_service_keeps_of_one_job_are_refused(tmp_path: Path) -> None:
-    settings = offline_settings(tmp_path, max_dense_rows=19, max_solve_vectors_bytes=1 << 20)
-    with live_server(settings) as server, server.http() as http:
-        with server.client() as client:
-            train = client.upload(RNG.standard_normal((600, 4)), np.arange(600) % 3).id
-        request = {"kernel": KERNEL, "x1": train, "x2": None}
-        made = {"gram": put_sealed_gram(server, (600, 600), provenance={"request": request})[0].id}
-
-        def asked(folds: int) -> httpx2.Response:
-            task = ridge(selection="k_fold", folds=folds)
-            return http.post("/v1/estimates", json={"task": resolved(task, made)})
-
-        refused = asked(100).json()
-        assert (refused["status"], refused["kind"]) == (413, "too-large")
-        assert refused["columns"] == 300  # of three classes
-        fitting = refused["limit_columns"] // 3
-        assert asked(fitting).status_code == 200
-        assert asked(fitting + 1).status_code == 413
