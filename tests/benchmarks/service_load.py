@@ -43,7 +43,7 @@ POLL_SECONDS = 2.0  # what `Retry-After` says
 DATASETS, ROWS = 64, 256
 BACKGROUND_ROWS = 40_000
 # More work than the clients have time for, in tiles of some tenths of a second.
-LONG = {"preset": "fc", "depth": 60, "activation": "erf"}
+LONG = {"preset": "fc", "depth": 1000}
 LONG_TILE_ROWS = 512
 LAG_SECONDS = 0.02
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROWS, TILE_ROWS = 3000, 256
 TILES = 12 * 13 // 2
-KERNEL = {"preset": "fc", "depth": 20, "activation": "erf"}  # seconds of tiles
+KERNEL = {"preset": "fc", "depth": 1500}  # seconds of tiles
 
 
 @dataclass(frozen=True)

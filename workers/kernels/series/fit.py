@@ -56,8 +56,9 @@ SMALLEST_STEP = 2.0**-14
 """Cells begin and end at multiples of a power of two, of this one at least."""
 
 
-KEPT = 512
-"""Fits that a process keeps; most take some 20 kB."""
+KEPT = 2048
+"""Fits that a process keeps, most of some 20 kB: those of a few kinds of panels in networks of some
+hundred layers. A network of more fits anew in every block."""
 
 
 class Cell(NamedTuple):
