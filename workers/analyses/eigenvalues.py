@@ -61,9 +61,14 @@ def classify(values: Floats, gram: Gram) -> Eigenvalues:
     """Descending `values` (m,) of `gram` as Eigenvalues. Raises as `gram_eigenvalues`."""
     floor = gram.noise_floor(float(values[0]))
     if values[-1] < -floor:
-        raise InvalidAnalysisError(
-            f"The matrix has the eigenvalue {values[-1]:.6g}, so it is not a kernel's.",
-            advice="Kernels of distinct outputs cannot be mixed; add a ridge if this is intended.",
-            smallest=float(values[-1]),
-        )
+        raise not_a_kernel(float(values[-1]), "the eigenvalue")
     return Eigenvalues(values, floor, int(np.count_nonzero(values > floor)))
+
+
+def not_a_kernel(smallest: float, what: str) -> InvalidAnalysisError:
+    """The error for a matrix that has `what`, which is `smallest`: negative beyond rounding."""
+    return InvalidAnalysisError(
+        f"The matrix has {what} {smallest:.6g}, so it is not a kernel's.",
+        advice="Kernels of distinct outputs cannot be mixed; add a ridge if this is intended.",
+        smallest=smallest,
+    )

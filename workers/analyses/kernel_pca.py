@@ -63,7 +63,7 @@ def kernel_pca(matrix: NDArray[Any], components: int, *, centred: bool = False) 
         )
     if not centred:
         classify(raw, Gram(values, gram.epsilon))
-    vectors = vectors * np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(components)])
+    vectors = oriented(vectors)
     kept = np.where(raw > 0, raw, 0.0)
     noise = int(np.count_nonzero(raw <= floor))
     return KernelPca(
@@ -75,3 +75,10 @@ def kernel_pca(matrix: NDArray[Any], components: int, *, centred: bool = False) 
         noise_floor=floor / m,
         notes=(f"The last {noise} components are rounding noise.",) if noise else (),
     )
+
+
+def oriented(vectors: Floats) -> Floats:
+    """`vectors` (m, k) with the sign that makes the largest entry of each positive."""
+    largest = np.argmax(np.abs(vectors), axis=0)
+    turned: Floats = vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    return turned

@@ -16,12 +16,13 @@ import numpy as np
 from distributed import Client
 
 from workers.analyses.checks import Floats
-from workers.analyses.errors import InvalidAnalysisError
+from workers.analyses.eigenvalues import not_a_kernel
+from workers.analyses.kernel_pca import oriented
 from workers.one_worker import Computed
 from workers.solves.block_lanczos import EXTRA_COLUMNS, top_eigenpairs
 from workers.solves.errors import SolveInterrupted, require_usable
 from workers.solves.lanczos_quadrature import Quadrature, lanczos_quadrature
-from workers.solves.operator import Operator, Traffic
+from workers.solves.operator import Products
 from workers.solves.request import OnProgress
 from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome
@@ -85,7 +86,7 @@ def run_large_spectrum(
 
 
 def _spectrum(
-    operator: Operator,
+    operator: Products,
     request: LargeSpectrum,
     diagonal: Float64,
     on_progress: OnProgress,
@@ -128,7 +129,7 @@ def _spectrum(
 
 
 def _top(
-    operator: Operator,
+    operator: Products,
     count: int,
     phase: str,
     seed: int,
@@ -164,11 +165,7 @@ def _summary(
     floor = max(epsilon, rows * float(np.finfo(np.float64).eps)) * largest
     smallest = float(np.min(quadrature.nodes[quadrature.weights > 0], initial=top.values[-1]))
     if smallest < -rows * epsilon * largest:
-        raise InvalidAnalysisError(
-            f"The matrix has an eigenvalue of at most {smallest:.6g}, so it is not a kernel's.",
-            advice="Kernels of distinct outputs cannot be mixed; add a ridge if this is intended.",
-            smallest=smallest,
-        )
+        raise not_a_kernel(smallest, "an eigenvalue of at most")
     edges = np.geomspace(floor, largest * (1 + 1e-9), DENSITY_BINS + 1)
     shares = quadrature.density(edges)
     summary: dict[str, Any] = {
@@ -218,9 +215,7 @@ def _summary(
 def _components(found: Spectrum, count: int) -> dict[str, Floats]:
     """As kernel_pca.py gives them."""
     assert found.vectors is not None
-    vectors = found.vectors[:, :count]
-    signs = np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(count)])
-    vectors = vectors * signs
+    vectors = oriented(found.vectors[:, :count])
     return {
         "components": np.ascontiguousarray(vectors),
         "scores": np.ascontiguousarray(vectors * np.sqrt(np.maximum(found.values[:count], 0.0))),
@@ -230,16 +225,11 @@ def _components(found: Spectrum, count: int) -> dict[str, Floats]:
 class _Centred:
     """P K P with P = I - 11^T/m."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Products) -> None:
         self._operator = operator
         self.shape = operator.shape
-        self.tile_rows = operator.tile_rows
         self.epsilon = operator.epsilon
         self.placement = operator.placement
-
-    @property
-    def traffic(self) -> Traffic:
-        return self._operator.traffic
 
     def apply(self, vectors: Float64, *, precise: bool = False) -> Float64:
         image = self._operator.apply(vectors - vectors.mean(axis=0), precise=precise)
@@ -251,9 +241,3 @@ class _Centred:
         ones = np.ones((len(diagonal), 1))
         total = float(self._operator.apply(ones, precise=True).sum())
         return float(diagonal.sum()) - total / len(diagonal)
-
-    def columns(self, indices: Any) -> Any:
-        raise NotImplementedError("products only")
-
-    def close(self) -> None:
-        self._operator.close()

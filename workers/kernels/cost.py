@@ -67,6 +67,12 @@ FIXED_POINT_STEPS = 8
 SERIES_NANOSECONDS_PER_LAYER = 5.0
 """Per entry and activation of a chain of polynomials (series/), rows of unlike lengths."""
 
+SERIES_ROW_NUMBERS = 3
+"""float64 numbers per row and layer of a prepared panel: position and unit vector (stack.Side)."""
+
+SERIES_COLUMN_NUMBERS = 20
+"""The same per column of a block: its functions, 16 at most, and copies of those three."""
+
 SERIES_BYTES = 2 * SLICE_BYTES
 """Coefficients of the rows of a block of such a chain, and the copies in which they arise."""
 
@@ -125,13 +131,16 @@ def kernel_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -
     embedded = embedded_features(spec.input_ops, features)
     layers = sum(1 for _ in walk(spec.layers))
     itemsize = 8 if computed_in_float64(spec, dtype) else 4
+    series = layers if takes_series(spec, dtype) else 0
+    row_numbers = ROW_BUFFERS * embedded + LAYER_ROW_NUMBERS * layers
     return KernelCost(
         representation="scalar",
         flops_per_pair=flops_per_pair(spec, features),
         nanoseconds_per_pair=nanoseconds_per_pair(spec, features, dtype),
-        panel_bytes_per_sample=panel_bytes_per_number(spec, dtype, features) * features,
-        fixed_bytes=SERIES_BYTES if takes_series(spec, dtype) else 0,
-        bytes_per_row=2 * 8 * (ROW_BUFFERS * embedded + LAYER_ROW_NUMBERS * layers),
+        panel_bytes_per_sample=panel_bytes_per_number(spec, dtype, features) * features
+        + 8 * SERIES_ROW_NUMBERS * series,
+        fixed_bytes=SERIES_BYTES if series else 0,
+        bytes_per_row=2 * 8 * row_numbers + 8 * SERIES_COLUMN_NUMBERS * series,
         bytes_per_entry=COMPUTE_BUFFERS * itemsize,
     )
 

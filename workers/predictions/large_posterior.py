@@ -172,7 +172,7 @@ def _mean(
         shape = (cross.layout.shape[0], request.targets.shape[1])
         mean = kept.found("mean", shape, "float64")
         if mean is None:
-            mean = _applied(cluster, cross, open_columns()(request.targets))
+            mean = cluster.multiply_once(cross, open_columns()(request.targets))
             kept.write("mean", mean)
         return Posterior(mean, None, None, ())
     solved = run_solve(
@@ -196,14 +196,6 @@ def _mean(
     check_digits(solved.outcome, max(certified or [0.0]), solved.summary["advice"])
     notes = tuple(solved.summary["warnings"])
     return Posterior(solved.arrays["predictions"], None, certified, notes)
-
-
-def _applied(cluster: SolveCluster, source: StoredTiles, vectors: Float64) -> Float64:
-    through = cluster.operator(source, vectors.shape[1], placement="stream")
-    try:
-        return through.apply(vectors, precise=True)
-    finally:
-        through.close()
 
 
 def _spread(

@@ -148,11 +148,7 @@ def _predicted(
     if request.cross is None:
         return None
     on_progress({"phase": "predict", "done": 0})
-    through = cluster.operator(request.cross, dual.shape[1], placement="stream")
-    try:
-        return through.apply(dual, precise=True)
-    finally:
-        through.close()
+    return cluster.multiply_once(request.cross, dual)
 
 
 def _solved(

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import eigh, qr
 
 from workers.solves.errors import InvalidSolveError, SolveInterrupted, require_usable
-from workers.solves.operator import Operator
+from workers.solves.operator import Products
 from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome, SolveStats
 from workers.solves.spectrum import Spectrum
@@ -28,7 +28,7 @@ FLOOR_FACTOR = 3.0  # × eps × λ_max: residuals that float32 products cannot g
 
 
 def top_eigenpairs(
-    operator: Operator,
+    operator: Products,
     count: int,
     *,
     tolerance: float = 1e-5,
@@ -92,7 +92,7 @@ def top_eigenpairs(
     return Spectrum(values, vectors, residuals, count == rows, outcome, stats)
 
 
-def top_eigenvalue(operator: Operator, *, should_stop: Callable[[], bool]) -> float:
+def top_eigenvalue(operator: Products, *, should_stop: Callable[[], bool]) -> float:
     """λ₁ to TOP_TOLERANCE. Raises SolveInterrupted, and SolveFailedError if there is none."""
     found = top_eigenpairs(operator, 1, tolerance=TOP_TOLERANCE, should_stop=should_stop)
     require_usable(found.outcome, "The largest eigenvalue")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from workers.solves.errors import InvalidSolveError, SolveInterrupted
-from workers.solves.operator import Operator
+from workers.solves.operator import Products
 from workers.solves.solution import Float64, Outcome, SolveStats
 from workers.solves.spectrum import Spectrum
 
@@ -81,7 +81,7 @@ class Quadrature:
 
 
 def lanczos_quadrature(
-    operator: Operator,
+    operator: Products,
     *,
     probes: int = 16,
     steps: int = 50,

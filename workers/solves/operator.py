@@ -1,8 +1,8 @@
 """K V for a symmetric or rectangular matrix in tiles: the only thing iterative solvers ask for.
 
-`Operator` is what they see. `LocalOperator` multiplies in this process; `BlockOperator`
-(block_operator.py) on Dask workers. The ridge is not part of the operator: solvers add λV in
-float64, so one set of held tiles serves any λ. A preconditioner is a separate callable
+`Operator` is what they see, or its `Products` alone. `LocalOperator` multiplies in this process;
+`BlockOperator` (block_operator.py) on Dask workers. The ridge is not part of the operator: solvers
+add λV in float64, so one set of held tiles serves any λ. A preconditioner is a separate callable
 (block_cg.py); one that needs columns or the diagonal of K reads them through a TileSource.
 """
 
@@ -39,16 +39,11 @@ class Traffic:
     lost_workers: int = 0
 
 
-class Operator(Protocol):
+class Products(Protocol):
     """A matrix (n, m) that multiplies blocks of vectors."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def tile_rows(self) -> int:
-        """Columns that lie in the same tiles: gathering one of them reads all."""
-        ...
 
     @property
     def epsilon(self) -> float:
@@ -58,9 +53,6 @@ class Operator(Protocol):
     @property
     def placement(self) -> str: ...
 
-    @property
-    def traffic(self) -> Traffic: ...
-
     def apply(self, vectors: Float64, *, precise: bool = False) -> Float64:
         """K V: (m, k) -> (n, k) float64. `precise`: all products in float64.
 
@@ -68,6 +60,18 @@ class Operator(Protocol):
         chunks.
         """
         ...
+
+
+class Operator(Products, Protocol):
+    """One that is stored in tiles."""
+
+    @property
+    def tile_rows(self) -> int:
+        """Columns that lie in the same tiles: gathering one of them reads all."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic: ...
 
     def columns(self, indices: NDArray[np.int64]) -> NDArray[np.floating]:
         """K[:, indices] (n, b) in the stored dtype, for ascending distinct indices.

@@ -24,7 +24,6 @@ from workers.solves.inducing import solve_falkon, solve_nystrom
 from workers.solves.memory import FLOAT64, tiled_worker_bytes
 from workers.solves.operator import LocalOperator, Operator
 from workers.solves.policy import Room, method_for, patience
-from workers.solves.predict import predict
 from workers.solves.prepare import Prepared
 from workers.solves.request import OnProgress
 from workers.solves.scratch import ROOT, Scratch, sweep_scratch
@@ -104,12 +103,7 @@ class Run:
 
     def predict(self, cross: TileSource, dual: Float64) -> Float64:
         self.on_progress({"phase": "predict", "done": 0})
-        # One pass: holding the tiles would save nothing.
-        operator = self.cluster.operator(cross, dual.shape[1], placement="stream")
-        try:
-            return predict(operator, dual)
-        finally:
-            operator.close()
+        return self.cluster.multiply_once(cross, dual)
 
     def finish(self, outcome: Outcome) -> None:
         """Remove the checkpoint and the scratch blocks, unless the solve can go on from them."""

@@ -78,6 +78,17 @@ class SolveCluster:
             settings=self.settings,
         )
 
+    def multiply_once(self, source: TileSource, vectors: Float64) -> Float64:
+        """K V in float64 by one pass over the tiles of `source`, which are not held.
+
+        Raises as `Operator.apply`, and TooLargeError.
+        """
+        operator = self.operator(source, vectors.shape[1], placement="stream")
+        try:
+            return operator.apply(vectors, precise=True)
+        finally:
+            operator.close()
+
     def diagonal(self, source: TileSource) -> Float64:
         """Diagonal (m,) of a symmetric matrix. Raises SolveInterrupted, and storage errors."""
         panels = source.layout.grid[0]

@@ -21,8 +21,8 @@ Array = Any  # numba infers array types itself
 Index = Any  # np.uint64
 
 FUNCTIONS_PER_PASS = 4
-"""Ranks other than 1 are multiples of this. Loops over more functions at once are hardly faster,
-and over 16 LLVM does not vectorise them."""
+"""Ranks other than 1 are multiples of this. A loop over 8 or 12 functions at once is hardly faster,
+one over 16 takes twice as long."""
 
 TERMS_PER_PASS = {True: 8, False: 4}
 """By rank == 1: polynomials have a multiple of so many terms, the highest of them zeros."""
@@ -63,6 +63,7 @@ class Layers(NamedTuple):
 
 @inline
 def _eight_terms_of_one(c: Array, at: int, tau: Array, a: Array, d: Array, n: Index) -> None:
+    """Eight more terms of Horner's rule for A and its derivative; the same for all columns."""
     c0, c1, c2, c3 = c[at, 0], c[at + 1, 0], c[at + 2, 0], c[at + 3, 0]
     c4, c5, c6, c7 = c[at + 4, 0], c[at + 5, 0], c[at + 6, 0], c[at + 7, 0]
     for j in range(n):
@@ -91,6 +92,7 @@ def _eight_terms_of_one(c: Array, at: int, tau: Array, a: Array, d: Array, n: In
 def _four_terms_of_four(
     c: Array, at: int, first: int, f: Array, tau: Array, a: Array, d: Array, n: Index
 ) -> None:  # fmt: skip
+    """Four more terms, each a sum of four functions of the column from `first` on."""
     second, third, fourth = first + 1, first + 2, first + 3
     c00, c01, c02, c03 = c[at, first], c[at, second], c[at, third], c[at, fourth]
     at += 1

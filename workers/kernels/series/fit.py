@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 Parity = Literal["odd", "even", "neither"]
 
 TOLERANCE = 1e-8
-"""Error of D and A, relative to the largest |D|: a thirtieth of the rounding of float32."""
+"""Error of D and A, relative to the largest |D|: a sixth of the rounding of float32."""
 
 ROOT_NODES = 48
 """Points in t at which a map is sampled; terms beyond the tolerance are dropped."""
@@ -48,17 +48,19 @@ MOST_TERMS = 40
 ROW_NODES = 20
 """Points per interval of deviations, and most functions of a row."""
 
+LARGEST_DEVIATION = 1e6
+"""Rows beyond are left to the traced recursion; most activations have no short series far below."""
+
 STRETCH = 2.0
-REACH = math.asinh(STRETCH * 1e6)
-"""Positions are asinh(STRETCH s)/REACH: 0 to 1 for deviations up to 1e6."""
+REACH = math.asinh(STRETCH * LARGEST_DEVIATION)
+"""Positions are asinh(STRETCH s)/REACH: 0 to 1."""
 
 SMALLEST_STEP = 2.0**-14
 """Cells begin and end at multiples of a power of two, of this one at least."""
 
-
 KEPT = 2048
-"""Fits that a process keeps, most of some 20 kB: those of a few kinds of panels in networks of some
-hundred layers. A network of more fits anew in every block."""
+"""Fits that a process keeps, of up to 100 kB each: those of a few kinds of panels in networks of
+some hundred layers. A network of more fits anew in every block."""
 
 
 class Cell(NamedTuple):
@@ -77,7 +79,7 @@ class Cell(NamedTuple):
 
 
 def position(deviation: Floats) -> Floats:
-    """x in [0, 1] of deviations s in [0, 1e6]; smooth in s^2 near 0, logarithmic beyond 1."""
+    """x in [0, 1] of deviations s up to LARGEST_DEVIATION, smooth in s^2 near 0."""
     return np.asarray(np.arcsinh(STRETCH * deviation) / REACH)
 
 

@@ -10,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.kernels.program import LayerForm, LoopForm
-from workers.kernels.series.fit import REACH, STRETCH, Cell, Floats, cell_of, position
+from workers.kernels.series.fit import (
+    LARGEST_DEVIATION,
+    REACH,
+    STRETCH,
+    Cell,
+    Floats,
+    cell_of,
+    position,
+)
 from workers.kernels.series.stack import Fit, Layer, LayerSide, Side, fits_of, run
 
 if TYPE_CHECKING:
     from workers.kernels.program import Form, Program
-
-LARGEST_DEVIATION = 1e6
-"""Rows beyond leave the block to the traced recursion."""
 
 
 def _layers(units: Iterable[tuple[Form, Any]]) -> Iterator[Layer]:
@@ -71,6 +76,7 @@ class SeriesNetwork:
 
 
 def _around(cell: Cell) -> Cell:
+    """The cell, or a small one around a single deviation."""
     if not cell.single:
         return cell
     edge = np.sinh(REACH * (cell.low + 1e-9)) / STRETCH

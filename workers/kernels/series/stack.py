@@ -62,6 +62,7 @@ class Side:
 def run(
     layers: tuple[Layer, ...], fits: list[Fit], folded: NDArray[Any], left: Side, right: Side
 ) -> dict[str, NDArray[np.float32]]:
+    """NNGP and NTK (n1, n2) of pairs with folded correlations (inputs.py) (n1, n2)."""
     from workers.kernels.series.core import run_block
 
     n1, n2 = folded.shape
@@ -82,12 +83,15 @@ def run(
 
 
 class Fit(NamedTuple):
+    """The pair map of one layer, and the cells that it is for."""
+
     left: Cell
     right: Cell
     series: PairSeries | None  # None: the identity
 
 
 def fits_of(layers: tuple[Layer, ...], left: Side, right: Side) -> list[Fit] | None:
+    """The pair maps of all layers; None where one has no short series for such rows."""
     fits = []
     for layer, own, other in zip(layers, left.layers, right.layers, strict=True):
         single = own.cell.single and own.cell == other.cell

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.kernels import cost
+from workers.kernels import compile_kernel, cost
+from workers.kernels.layers import walk
 from workers.kernels.spec import parse_kernel
 
 
@@ -28,7 +29,8 @@ def test_smooth_activations_are_priced_in_float64() -> None:
     assert cost.computed_in_float64(erf, "float32")
     assert not cost.computed_in_float64(parse_kernel("fc"), "float32")
     in_double = cost.block_bytes(erf, 512, 784, "float64")
-    assert cost.block_bytes(erf, 512, 784, "float32") == in_double + cost.SERIES_BYTES
+    columns = 512 * 8 * cost.SERIES_COLUMN_NUMBERS * len(list(walk(erf.layers)))
+    assert cost.block_bytes(erf, 512, 784, "float32") == in_double + cost.SERIES_BYTES + columns
     single, double = (cost.nanoseconds_per_pair(erf, 784, d) for d in ("float32", "float64"))
     assert single < double  # as a chain of polynomials
 
@@ -51,6 +53,27 @@ def test_combinators_are_priced() -> None:
     )
     assert cost.flops_per_pair(embedded, 10) == 40 + cost.pair_flops(embedded)
     assert cost.panel_bytes_per_number(embedded, "float32", 10) == 2 * (8 + 2 * 4)
+
+
+@pytest.mark.parametrize("depth", [3, 40])
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_panel_bytes_bound_what_a_panel_holds(activation: str, depth: int) -> None:
+    from jax import tree
+
+    spec = parse_kernel({"preset": "fc", "depth": depth, "activation": activation, "b_std": 0.1})
+    rows, features = 128, 30
+    x = np.random.default_rng(0).standard_normal((rows, features)).astype(np.float32)
+    prepared = compile_kernel(spec).panel(x, block_rows=rows)
+    held = sum(leaf.nbytes for leaf in tree.leaves(prepared.panel))
+    assert (prepared.side is None) == (activation == "relu")
+    if prepared.side is not None:
+        held += sum(
+            part.nbytes for own in prepared.side.layers for part in (own.x, own.weights, own.bias)
+        )
+    per_sample = cost.kernel_cost(spec, (features,), "float32").panel_bytes_per_sample
+    # Its mean and a few numbers per row are not counted.
+    assert held <= rows * per_sample + 8 * features + 32 * rows
+    assert held >= rows * per_sample / 2
 
 
 @pytest.mark.parametrize(
