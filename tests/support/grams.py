@@ -11,6 +11,7 @@ from storage import matrices
 from storage.blobs import BlobStore
 from storage.format import ArrayLayout, MatrixManifest
 from storage.keys import matrix_id
+from workers.solves.source import StoredTiles
 
 
 def spd(
@@ -67,6 +68,13 @@ def sealed(
     if seal:
         matrices.seal(blobs, manifest, {name: digest}, {})
     return manifest.id
+
+
+def stored_tiles(blobs: BlobStore, values: np.ndarray, **cut: Any) -> StoredTiles:
+    """`values` sealed in the store (`sealed` says how it may be cut), as solvers read them."""
+    return StoredTiles(
+        blobs.url, matrices.load_manifest(blobs, sealed(blobs, values, **cut)), "ntk"
+    )
 
 
 def ridge_solution(k: np.ndarray, rhs: np.ndarray, ridge: float) -> np.ndarray:

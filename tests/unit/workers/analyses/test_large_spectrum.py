@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import kernel_like, sealed
+from support.grams import kernel_like, stored_tiles
 from workers.analyses.errors import InvalidAnalysisError
 from workers.analyses.kernel_pca import kernel_pca
 from workers.analyses.large_spectrum import LargeSpectrum, run_large_spectrum
 from workers.solves.errors import SolveFailedError
-from workers.solves.source import StoredTiles
 
 ROWS = 150
 
 
-def stored(blobs: BlobStore, values: np.ndarray, tile_rows: int = 32) -> StoredTiles:
-    matrix = sealed(blobs, values, tile_rows=tile_rows, block_rows=16, symmetric=True)
-    return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
+stored = partial(stored_tiles, tile_rows=32, block_rows=16)
 
 
 def kernel() -> np.ndarray:

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import sealed, spd
+from support.grams import spd, stored_tiles
 from workers.predictions import kernel_series
 from workers.predictions.large_posterior import LargePosterior, run_large_posterior
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked
 from workers.solves.errors import SolveFailedError
-from workers.solves.source import StoredTiles
 
 ROWS, TEST = 130, 21  # no whole number of batches
 PRIOR, TRAINED = (1e3, 0), (1e2, 5)  # condition and seed
@@ -26,22 +24,17 @@ def matrix(which: tuple[float, int]) -> np.ndarray:
     return spd(ROWS + TEST, condition=which[0], seed=which[1], dtype="float64")
 
 
-def stored(
-    blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True, tile_rows: int = 64
-) -> StoredTiles:
-    made = sealed(blobs, values, tile_rows=tile_rows, block_rows=32, symmetric=symmetric)
-    return StoredTiles(blobs.url, load_manifest(blobs, made), "ntk")
-
-
 def kernels(blobs: BlobStore, which: tuple[float, int]) -> Kernels:
     k = matrix(which)
     cross = np.ascontiguousarray(k[ROWS:, :ROWS])
-    return Kernels(stored(blobs, k[:ROWS, :ROWS]), stored(blobs, cross, symmetric=False))
+    return Kernels(
+        stored_tiles(blobs, k[:ROWS, :ROWS]), stored_tiles(blobs, cross, symmetric=False)
+    )
 
 
 @pytest.fixture
 def request_(blobs: BlobStore) -> LargePosterior:
-    test = stored(blobs, matrix(PRIOR)[ROWS:, ROWS:])
+    test = stored_tiles(blobs, matrix(PRIOR)[ROWS:, ROWS:])
     asked = PosteriorAsked(
         kernels(blobs, PRIOR), kernels(blobs, TRAINED), test, "variance", 1e-3, True, 0.1
     )
@@ -88,7 +81,7 @@ def test_neither_tiles_nor_batches_matter(
     asked = replace(request_.asked, wanted="covariance")
     found = run(replace(request_, asked=asked))
     assert asked.trained is not None
-    gram = stored(blobs, matrix(TRAINED)[:ROWS, :ROWS], tile_rows=32)
+    gram = stored_tiles(blobs, matrix(TRAINED)[:ROWS, :ROWS], tile_rows=32)
     recut = replace(asked.trained, gram=gram)
     other = replace(request_, asked=replace(asked, trained=recut), batch=batch)
     for name, values in run(other).arrays.items():

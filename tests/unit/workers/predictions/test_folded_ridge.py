@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import kernel_like, ridge_solution, sealed, spd
+from support.grams import kernel_like, ridge_solution, spd, stored_tiles
 from workers.predictions.large_ridge import run_large_ridge
 from workers.predictions.ridge_trial import LargeRidge
 from workers.predictions.stored_ridge import NewInputs, RidgeAsked, stored_ridge
 from workers.solves.errors import SolveFailedError
-from workers.solves.source import StoredTiles
 from workers.solves.targets import encode_targets
 
 ROWS, TEST = 600, 50  # enough rows for a preconditioner
@@ -37,9 +36,7 @@ def asked(blobs: BlobStore) -> LargeRidge:
     )
 
 
-def stored(blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True) -> StoredTiles:
-    matrix = sealed(blobs, values, tile_rows=128, block_rows=64, symmetric=symmetric)
-    return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
+stored = partial(stored_tiles, tile_rows=128, block_rows=64)
 
 
 def run(request: LargeRidge, **options: Any) -> Any:

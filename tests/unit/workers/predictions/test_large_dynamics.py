@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import kernel_like, sealed, spd
+from support.grams import kernel_like, spd, stored_tiles
 from workers.predictions import kernel_series
 from workers.predictions.chebyshev import apply_functions, coefficients
 from workers.predictions.large_dynamics import LargeDynamics, run_large_dynamics
@@ -21,14 +20,8 @@ from workers.predictions.stored_dynamics import DynamicsAsked, Outputs, stored_d
 from workers.predictions.stored_ridge import NewInputs
 from workers.predictions.time_factors import descent_factors, flow_factors
 from workers.solves.errors import SolveFailedError
-from workers.solves.source import StoredTiles
 
 ROWS, TEST = 130, 21
-
-
-def stored(blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True) -> StoredTiles:
-    matrix = sealed(blobs, values, tile_rows=64, block_rows=32, symmetric=symmetric)
-    return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
 
 
 @pytest.fixture
@@ -37,12 +30,12 @@ def request_(blobs: BlobStore) -> LargeDynamics:
     rng = np.random.default_rng(2)
     start = Outputs(rng.standard_normal((ROWS, 3)), rng.standard_normal((TEST, 3)))
     return LargeDynamics(
-        source=stored(blobs, k),
+        source=stored_tiles(blobs, k),
         targets=np.eye(3)[labels],
         classes=np.arange(3),
         asked=DynamicsAsked("squared", (0.0, 0.3, 40.0, 2000.0, None), None, None, 1e-3, True),
         start=start,
-        cross=stored(blobs, cross, symmetric=False),
+        cross=stored_tiles(blobs, cross, symmetric=False),
         test_targets=test_labels,
         name="mx-" + "0" * 32,
     )
@@ -226,7 +219,7 @@ def test_a_matrix_with_negative_eigenvalues_is_no_gram(
     k = spd(ROWS, condition=100.0, dtype="float64") - 3.0 * np.eye(ROWS)
     asked = replace(request_.asked, times=(5.0,), ridge=0.0)
     with pytest.raises(SolveFailedError, match="not positive semi-definite"):
-        run(replace(request_, source=stored(blobs, k), asked=asked))
+        run(replace(request_, source=stored_tiles(blobs, k), asked=asked))
 
 
 @pytest.mark.parametrize("time", [0.0, 1.0, 1e3, 1e5])

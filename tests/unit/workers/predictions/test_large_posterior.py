@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import sealed, spd
+from support.grams import spd, stored_tiles
 from workers.predictions.large_posterior import LargePosterior, run_large_posterior
 from workers.predictions.stored_posterior import Kernels, PosteriorAsked, stored_posterior
 from workers.solves.errors import SolveFailedError
@@ -19,9 +19,7 @@ from workers.solves.source import StoredTiles
 ROWS, TEST = 530, 37  # enough rows for a preconditioner; no whole number of batches
 
 
-def stored(blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True) -> StoredTiles:
-    matrix = sealed(blobs, values, tile_rows=128, block_rows=64, symmetric=symmetric)
-    return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
+stored = partial(stored_tiles, tile_rows=128, block_rows=64)
 
 
 def kernels(blobs: BlobStore, condition: float, seed: int) -> tuple[Kernels, StoredTiles]:

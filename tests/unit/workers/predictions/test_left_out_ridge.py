@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.blobs import BlobStore
-from storage.matrices import load_manifest
-from support.grams import kernel_like, ridge_solution, sealed, spd
+from support.grams import kernel_like, ridge_solution, spd, stored_tiles
 from workers.predictions.large_ridge import run_large_ridge
 from workers.predictions.ridge_trial import LargeRidge
 from workers.predictions.stored_ridge import NewInputs, RidgeAsked, stored_ridge
 from workers.solves import inverse_diagonal
 from workers.solves.errors import SolveFailedError
-from workers.solves.source import StoredTiles
 from workers.solves.targets import encode_targets
 
 ROWS, TEST = 150, 20
@@ -28,11 +27,7 @@ def _narrow_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inverse_diagonal, "PANEL_BYTES", 16 * 8 * ROWS)
 
 
-def stored(
-    blobs: BlobStore, values: np.ndarray, *, symmetric: bool = True, tile_rows: int = 32
-) -> StoredTiles:
-    matrix = sealed(blobs, values, tile_rows=tile_rows, block_rows=16, symmetric=symmetric)
-    return StoredTiles(blobs.url, load_manifest(blobs, matrix), "ntk")
+stored = partial(stored_tiles, tile_rows=32, block_rows=16)
 
 
 @pytest.fixture
