@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.errors import InvalidKeyError
 from storage.s3_location import parse_s3_url
+from workers.kernels.planes.paths import ConvPath
 from workers.logs import LogFormat
 from workers.plan import is_tile_edge
 from workers.tls import TlsFiles
@@ -160,6 +161,9 @@ class ServiceSettings(BaseSettings):
     batch_seconds: float = Field(default=2.0, gt=0)
     # Tasks in flight per worker: one running, one waiting, and one on its way.
     window_per_worker: int = Field(default=3, ge=1)
+    # What computes convolutional kernels in the service's own workers; others read
+    # GRAMIAN_CONV_PATH themselves. auto: `fused` on a GPU, else `compiled`.
+    conv_path: ConvPath = "auto"
 
     # --- how things are reported --------------------------------------------------------------
     # `json`: one object per line, with the ids of the job and the request it is about.

@@ -17,6 +17,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from workers.errors import ClusterUnavailableError
+from workers.kernels.planes.paths import PATH_VARIABLE, ConvPath
 from workers.logs import FORMAT_VARIABLE, LogFormat
 from workers.tls import TlsFiles, tls_fault
 
@@ -53,6 +54,7 @@ class ClusterSettings:
     connect_timeout_seconds: float = 30.0
     tls: TlsFiles | None = None  # for a scheduler at tls://
     log_format: LogFormat = "text"
+    conv_path: ConvPath = "auto"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def start_local(settings: ClusterSettings) -> LocalCluster:
             memory_limit=settings.worker_memory_limit_bytes,
             local_directory=settings.scratch_dir and str(settings.scratch_dir),
             env=worker_environment(settings.compilation_cache_dir)
-            | {FORMAT_VARIABLE: settings.log_format},
+            | {FORMAT_VARIABLE: settings.log_format, PATH_VARIABLE: settings.conv_path},
         )
 
 

@@ -110,9 +110,14 @@ def worker(
     """
     from storage.blobs import open_blobs
     from workers.cluster import worker_environment
+    from workers.kernels.planes.paths import PATH_VARIABLE, asked_path
 
     console = stderr()
     with reported():
+        try:
+            asked_path(os.environ)
+        except ValueError as error:
+            raise UsageError(str(error), advice=f"unset {PATH_VARIABLE} or correct it") from None
         tls = tls_files(scheduler, tls_ca, tls_cert, tls_key)
         if store:
             open_blobs(store).check()

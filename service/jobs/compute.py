@@ -47,6 +47,7 @@ class Compute:
             connect_timeout_seconds=settings.cluster_start_seconds,
             tls=settings.tls_files,
             log_format=settings.log_format,
+            conv_path=settings.conv_path,
         )
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None

@@ -1,7 +1,8 @@
 """Fast cores of convolutional kernels: the recursion on planes of equal pixel offset."""
 
-from workers.kernels.planes.block import Core, gram_block, prepare
+from workers.kernels.planes.block import gram_block, prepare
 from workers.kernels.planes.equilibrium import EquilibriumImages
+from workers.kernels.planes.fused import FusedImages
 from workers.kernels.planes.network import (
     Activation,
     AveragePool,
@@ -13,6 +14,7 @@ from workers.kernels.planes.network import (
     supports,
     unsupported,
 )
+from workers.kernels.planes.paths import Core
 from workers.kernels.planes.prepare import PreparedImages
 from workers.kernels.planes.traced import TracedImages
 
@@ -23,6 +25,7 @@ __all__ = [
     "Core",
     "EquilibriumImages",
     "EquilibriumNetwork",
+    "FusedImages",
     "Network",
     "Precision",
     "PreparedImages",

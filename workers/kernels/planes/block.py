@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from workers.kernels.planes.equilibrium import (
     equilibrium_pairs,
     prepare_equilibrium,
 )
+from workers.kernels.planes.fused import FusedImages, fused_block, prepare_fused
 from workers.kernels.planes.layout import Plan, make_plan, make_scratch
 from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
 from workers.kernels.planes.prepare import (
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from workers.kernels.planes.network import Network, Precision
+    from workers.kernels.planes.paths import Core
 
-Core = Literal["compiled", "traced"]
 Block = dict[str, "NDArray[np.float64]"]
-Prepared = PreparedImages | TracedImages | EquilibriumImages
+Prepared = PreparedImages | TracedImages | FusedImages | EquilibriumImages
 
 
 def prepare(
@@ -40,14 +41,17 @@ def prepare(
 ) -> Prepared:
     """Images (n, P, Q, C), finite, as `gram_block` takes them; computed once per image.
 
-    `core`: `compiled` (numba; piecewise linear activations), `traced` (JAX; any activation), or
-    None for the first that can run the network. Equilibrium networks have the compiled one only.
+    `core`: `compiled` (numba; piecewise linear activations), `traced` (JAX; any activation),
+    `fused` (Pallas, for GPUs; fused.py says which networks), or None for the first that can run
+    the network; paths.py chooses by machine. Equilibrium networks have the compiled one only.
     """
     if isinstance(network, EquilibriumNetwork):
         return prepare_equilibrium(network, images)
     chosen = core or ("compiled" if piecewise_linear(network) else "traced")
     if chosen == "compiled":
         return prepare_compiled(network, images, precision)
+    if chosen == "fused":
+        return prepare_fused(network, images, precision)
     return prepare_traced(network, images, precision)
 
 
@@ -62,6 +66,7 @@ def gram_block(
 
     `symmetric`: both sides are the same images; the result is then exactly symmetric and costs
     half. Both sides come from the same core and precision. The compiled core releases the GIL.
+    The fused core is interpreted, slowly, where JAX has no GPU.
 
     Raises NoFixedPointError where an equilibrium network has not converged.
     """
@@ -78,11 +83,22 @@ def gram_block(
     elif isinstance(left, PreparedImages) and isinstance(right, PreparedImages):
         plan = make_plan(network, precision)
         means = _sums(plan, left, right, pairs) * (plan.unit / plan.groups[-1].pixels ** 2)
+    elif isinstance(left, FusedImages) and isinstance(right, FusedImages):
+        plan = make_plan(network, precision)
+        sums = fused_block(network, left, right, pairs, interpret=not on_gpu())
+        means = sums * (plan.unit / plan.groups[-1].pixels ** 2)
     else:
         raise TypeError("the two sides were prepared for different cores")
     w2, b2 = network.readout_w_std**2, network.readout_b_std**2
     values = np.stack([w2 * means[:, 0] + b2, w2 * (means[:, 0] + means[:, 1]) + b2], axis=1)
     return _matrices(values, rows, columns, (len(left), len(right)), symmetric)
+
+
+def on_gpu() -> bool:
+    """Whether JAX computes on a GPU in this process."""
+    import jax
+
+    return jax.default_backend() == "gpu"
 
 
 def _matrices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 
 from workers.kernels.errors import InvalidInputsError
 from workers.kernels.outputs import OUTPUTS, check_outputs
-from workers.kernels.planes import gram_block, prepare
+from workers.kernels.planes import EquilibriumNetwork, gram_block, prepare
+from workers.kernels.planes.paths import asked_path, usable_core
 from workers.kernels.ranges import range_error
 from workers.kernels.spatial.core import core_precision, normalized_images
 from workers.kernels.spatial.geometry import sample_grid
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from workers.kernels.planes import Network
+    from workers.kernels.planes.paths import Core
     from workers.kernels.spec import KernelSpec
 
 DEFAULT_BLOCK_ROWS = 64
@@ -34,7 +38,7 @@ def _never_stop() -> None:
 class SpatialPanel(NamedTuple):
     """Samples of one side of a block, prepared; `rows` of them, the others are padding."""
 
-    samples: Any  # inputs.Samples, or planes.PreparedImages where the compiled core runs
+    samples: Any  # inputs.Samples, or what planes.prepare returns where one of its cores runs
     rows: int
     dtype: str
     shape: tuple[int, ...]  # of one sample, as it was given
@@ -110,7 +114,8 @@ class SpatialKernel:
             images = normalized_images(
                 x.reshape(len(x), *grid, channels), normalization(self.spec.layers)
             )
-            prepared = prepare(program.parts.core, images, core_precision(x.dtype.name))
+            core = _core(program.parts.core, x.dtype.name)
+            prepared = prepare(program.parts.core, images, core_precision(x.dtype.name), core=core)
             return SpatialPanel(prepared, len(x), x.dtype.name, x.shape[1:])
         rows = -(-block_rows // program.group) * program.group
         padded = np.zeros((rows, *grid, channels), x.dtype)
@@ -174,6 +179,14 @@ class SpatialKernel:
             self.panel(x[start : start + block_rows], block_rows=block_rows)
             for start in range(0, len(x), block_rows)
         ]
+
+
+def _core(network: Network | EquilibriumNetwork, dtype: str) -> Core | None:
+    """Which core computes results of `dtype` in this process."""
+    if isinstance(network, EquilibriumNetwork):
+        return None
+    asked = asked_path(os.environ)
+    return usable_core(network, core_precision(dtype), jax.default_backend(), asked)
 
 
 def _check_range(spec: KernelSpec, values: NDArray[np.float64], dtype: np.dtype[Any]) -> None:

@@ -312,3 +312,10 @@ def test_workers_are_single_threads_under_a_nanny(tmp_path: Path):
     text = " ".join(command)
     assert "--nanny --nworkers 3 --nthreads 1 --memory-limit 1GiB --no-dashboard" in text
     assert f"--name a --local-directory {tmp_path}" in text
+
+
+def test_a_worker_does_not_start_with_a_path_that_does_not_exist(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAMIAN_CONV_PATH", "gpu")
+    result = _run("worker", "tcp://127.0.0.1:1")
+    assert result.exit_code == ExitCode.USAGE
+    assert "auto, compiled, traced, fused" in result.output

@@ -14,6 +14,7 @@ from support.gram_runs import Run, gram_task
 from workers.estimate import estimate_gram, seconds_per_pair_model
 from workers.gram import TileLimits, plan_gram
 from workers.kernels import compile_kernel, parse_kernel
+from workers.kernels.planes.paths import PATH_VARIABLE
 from workers.plan import MAX_BLOCK_FLOPS, TilePlan, choose_costly_block_rows
 from workers.tiles import compute_batch
 
@@ -52,6 +53,27 @@ def test_tile_size_does_not_change_the_digest(
         whole = compile_kernel(kernel)(images)["ntk"]
         np.testing.assert_array_equal(values, whole[: len(values), : len(values)])
     assert len(set(digests)) == 1
+
+
+def test_tiles_of_the_fused_kernel_are_those_of_the_compiled_core(
+    tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the request to the stored chunks; the kernel for GPUs is interpreted here."""
+    chunks, digests = {}, {}
+    for path, tile_rows in (("compiled", 4), ("fused", 4), ("fused", 8)):
+        monkeypatch.setenv(PATH_VARIABLE, path)
+        blobs = open_blobs(tmp_path / f"{path}-{tile_rows}")
+        info = datasets.ingest(blobs, images[:8])
+        kernel = {**CNTK, "readout": "gap"}
+        task = gram_task(blobs, info, kernel=kernel, block_rows=4, tile_rows=tile_rows)
+        run = Run(task)
+        result = compute_batch(task, tuple(TilePlan.of(task.manifest).tiles()))
+        assert not result.failed
+        run.on_results(list(result.done))
+        digests[path, tile_rows] = run.digests()["ntk"]
+        chunks[path, tile_rows] = matrices.read_chunk(blobs, task.manifest, "ntk", (0, 0))
+    np.testing.assert_allclose(chunks["fused", 4], chunks["compiled", 4], rtol=3e-7)
+    assert digests["fused", 4] == digests["fused", 8]
 
 
 def test_a_block_is_left_between_two_of_its_rows(images: np.ndarray) -> None:
