@@ -46,7 +46,7 @@ def ours(
     corners = {}
     for activation in ACTIVATIONS:
         for lengths, sides in inputs.items():
-            normalize = "unit" if lengths == "one length" else "none"
+            normalize = "none" if lengths == "own lengths" else "unit"
             spec = {"preset": "fc", "depth": DEPTH, "activation": activation}
             kernel = compile_kernel(spec | {"normalize": normalize})
             work[f"{activation}, {lengths}"] = lambda k=kernel, s=sides: k(*s)  # type: ignore[misc]
@@ -107,7 +107,11 @@ def main() -> None:
     theirs: dict[str, Any] = {}
     if Path(options.peer).exists():
         theirs = peer(options.peer, x1, x2, options.repeats)
-    inputs = {"one length": (x1, x2), "own lengths": (x1 * l1, x2 * l2)}
+    inputs = {
+        "one length": (x1, x2),
+        "own lengths": (x1 * l1, x2 * l2),
+        "centred": (x1 - x1.mean(axis=0), x2 - x1.mean(axis=0)),
+    }
     seconds, corners = ours(inputs, options.repeats)
     for activation, (_, corner) in theirs.items():
         # A comparison of speeds means nothing unless both computed the same thing.

@@ -12,13 +12,12 @@ import numpy as np
 from workers.kernels.correlation import input_correlation, prepare, sampled_correlation
 from workers.kernels.errors import InvalidInputsError, NoFixedPointError
 from workers.kernels.input_ops import embed, split_ops
-from workers.kernels.inputs import Panel
+from workers.kernels.inputs import Panel, Product
 from workers.kernels.outputs import OUTPUTS, check_outputs
 from workers.kernels.program import build_program, float32_pairs, takes_series
 from workers.kernels.ranges import range_error
 from workers.kernels.recursion import BlockResult, FixedPointReport, evaluate_pairs, mirror
-from workers.kernels.series.network import SeriesNetwork
-from workers.kernels.series.stack import Side
+from workers.kernels.series.network import PanelSide, SeriesNetwork, SeriesPairs
 from workers.kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
@@ -31,8 +30,9 @@ ROW_MULTIPLE = 64
 """Block edges are multiples of this."""
 
 LARGEST_GAIN = 4.0
-"""Relative change of a kernel per change of rho up to which the float32 product serves a network of
-polynomials. Its largest error of rho in 8e5 pairs of digits is 2.4e-7, so results keep 1e-6."""
+"""Relative change of a kernel per change of rho up to which a product of float32 rows serves a
+network of polynomials. Its largest error of rho in 8e5 pairs of digits is 2.4e-7, so results keep
+1e-6; that of the product in pieces is less where rho is small (inputs.PIECE_FEATURES)."""
 
 CONVERGED = 1e-12
 """Change in the last step of a fixed point's iteration that still counts as converged: relative
@@ -44,10 +44,12 @@ _mirror = jax.jit(mirror)
 
 @dataclass(frozen=True, eq=False)
 class PreparedRows:
-    """Rows of one side as blocks take them; `side` where the block may go through polynomials."""
+    """Rows of one side as blocks take them; `side` where the block may go through polynomials,
+    `positive` if no entry is below 0."""
 
     panel: Panel
-    side: Side | None
+    side: PanelSide | None
+    positive: bool
 
 
 class CompiledKernel:
@@ -127,7 +129,7 @@ class CompiledKernel:
             panel: Panel = prepare(padded, like)
             network = self._series(x.shape[1]) if like.dtype == np.float32 else None
             side = None if network is None else network.side(panel.length)
-        return PreparedRows(panel, side)
+        return PreparedRows(panel, side, positive=not padded.min() < 0)
 
     def block(
         self,
@@ -214,10 +216,10 @@ class CompiledKernel:
         dtype: np.dtype[Any],
     ) -> BlockResult:
         """Call with 64-bit types enabled."""
+        single = left.unit.dtype == np.float32
+        product: Product = "double" if single and not float32_pairs(self.spec) else "centered"
         result: BlockResult = self._evaluate(
-            input_correlation(
-                left, right, symmetric=symmetric, double=not float32_pairs(self.spec)
-            ),
+            input_correlation(left, right, symmetric=symmetric, product=product),
             left.length,
             right.length,
             features=left.unit.shape[1],
@@ -265,19 +267,28 @@ class CompiledKernel:
         if pairs is None:
             return None
 
-        def correlation(*, double: bool) -> NDArray[Any]:
-            return np.asarray(
-                input_correlation(left.panel, right.panel, symmetric=symmetric, double=double)
-            )
-
-        double = pairs.gain(sampled_correlation(left.panel, right.panel)) > LARGEST_GAIN
-        folded = correlation(double=double)
-        if not double and pairs.gain(folded) > LARGEST_GAIN:
-            folded = correlation(double=True)
+        folded = self._correlation(left, right, symmetric, pairs)
         values = pairs.run(folded)
         if symmetric:
             return {name: np.asarray(_mirror(values[name])) for name in outputs}
         return {name: values[name] for name in outputs}
+
+    def _correlation(
+        self, left: PreparedRows, right: PreparedRows, symmetric: bool, pairs: SeriesPairs
+    ) -> NDArray[Any]:
+        """Folded correlations by the cheapest product whose errors stay within 1e-6 of results."""
+
+        def by(product: Product) -> NDArray[Any]:
+            panels = left.panel, right.panel
+            return np.asarray(input_correlation(*panels, symmetric=symmetric, product=product))
+
+        if left.positive and right.positive and pairs.proportional_gain() <= LARGEST_GAIN:
+            return by("pieces")
+        if pairs.gain(sampled_correlation(left.panel, right.panel)) <= LARGEST_GAIN:
+            folded = by("centered")
+            if pairs.gain(folded) <= LARGEST_GAIN:
+                return folded
+        return by("double")
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,14 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.kernels.inputs import (
-    Panel,
-    close_limit,
-    correlate,
-    correlate_in_double,
-    prepare_panel,
-    repair,
-)
+from workers.kernels.inputs import Panel, Product, close_limit, correlate, prepare_panel, repair
 
 SAMPLED_ROWS = 64
 """Rows of each side in `sampled_correlation`."""
 
 _prepare = jax.jit(prepare_panel, static_argnames=("single",))
-_correlate = jax.jit(correlate, static_argnames=("symmetric",))
-_correlate_in_double = jax.jit(correlate_in_double, static_argnames=("symmetric",))
-_repair = jax.jit(repair, static_argnames=("symmetric",))
+_correlate = jax.jit(correlate, static_argnames=("symmetric", "product"))
+_repair = jax.jit(repair, static_argnames=("symmetric", "product"))
 
 
 def prepare(rows: NDArray[Any], like: NDArray[Any]) -> Panel:
@@ -33,21 +25,19 @@ def prepare(rows: NDArray[Any], like: NDArray[Any]) -> Panel:
 
 
 def input_correlation(
-    left: Panel, right: Panel, *, symmetric: bool, double: bool = False
+    left: Panel, right: Panel, *, symmetric: bool, product: Product = "centered"
 ) -> jax.Array:
     """Folded correlations (see inputs.py) of the rows of two panels, close pairs included.
 
-    In the dtype of the panels, or in float64 (`double`). Most blocks have no close pairs, so
+    In the dtype of the panels ("centered"), or in float64. Most blocks have no close pairs, so
     whether to repair is decided here, between two programs: the second is compiled only where it
     is needed. Call with 64-bit types enabled.
     """
-    single = left.unit.dtype == np.float32
-    product = _correlate_in_double if double and single else _correlate
     folded: jax.Array
-    folded, nearest = product(left, right, symmetric=symmetric)
-    if float(nearest) >= close_limit(single=single and not double):
+    folded, nearest = _correlate(left, right, symmetric=symmetric, product=product)
+    if float(nearest) >= close_limit(product, single=left.unit.dtype == np.float32):
         return folded
-    repaired: jax.Array = _repair(folded, left, right, symmetric=symmetric)
+    repaired: jax.Array = _repair(folded, left, right, symmetric=symmetric, product=product)
     return repaired
 
 

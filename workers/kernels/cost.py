@@ -64,14 +64,15 @@ NEWTON_STEPS = 25
 FIXED_POINT_STEPS = 8
 """Newton steps of a fixed point that is iterated."""
 
-SERIES_NANOSECONDS_PER_LAYER = 5.0
+SERIES_NANOSECONDS_PER_LAYER = 2.0
 """Per entry and activation of a chain of polynomials (series/), rows of unlike lengths."""
 
 SERIES_ROW_NUMBERS = 3
 """float64 numbers per row and layer of a prepared panel: position and unit vector (stack.Side)."""
 
 SERIES_COLUMN_NUMBERS = 20
-"""The same per column of a block: its functions, 16 at most, and copies of those three."""
+"""The same per column of a block: its functions, few of which are ever more than 16, and copies of
+those three."""
 
 SERIES_BYTES = 2 * SLICE_BYTES
 """Coefficients of the rows of a block of such a chain, and the copies in which they arise."""

@@ -22,12 +22,7 @@ FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def jit(function: Function) -> Function:
     """Compile `function` on first call for each combination of argument types."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
-    try:
-        compiled: Function = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder that it can write
-        compiled = numba.njit(**options)(function)
-    return compiled
+    return _compiled(function, {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"})
 
 
 def inline(function: Function) -> Function:
@@ -35,6 +30,26 @@ def inline(function: Function) -> Function:
     options: dict[str, Any] = {"fastmath": FAST_MATH, "error_model": "numpy"}
     inlined: Function = numba.njit(inline="always", **options)(function)
     return inlined
+
+
+def exact_jit(function: Function) -> Function:
+    """The same with every operation rounded as written."""
+    return _compiled(function, {"nogil": True, "error_model": "numpy"})
+
+
+def exact_inline(function: Function) -> Function:
+    """`inline` with every operation rounded as written."""
+    options: dict[str, Any] = {"error_model": "numpy"}
+    inlined: Function = numba.njit(inline="always", **options)(function)
+    return inlined
+
+
+def _compiled(function: Function, options: dict[str, Any]) -> Function:
+    try:
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba found no folder that it can write
+        compiled = numba.njit(**options)(function)
+    return compiled
 
 
 def _wide(typing_context: Any) -> Any:

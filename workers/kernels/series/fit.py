@@ -155,29 +155,45 @@ def pair_series(dual: Dual, left: Cell, right: Cell) -> PairSeries | None:
 def _reduced(
     parity: Parity, above: Floats, below: Floats | None, apart: Floats, opposite: Floats
 ) -> PairSeries:
-    """With as few functions of the right rows as the tolerance allows."""
+    """With as few polynomials of the rows, and functions of the right ones, as the tolerance
+    allows."""
     parts = [above] if below is None else [above, below, opposite[None]]
     # Each to its own size: D is small where phi is nearly constant, and may be all that counts.
     parts = [part / (np.max(np.abs(part)) or 1.0) for part in (*parts, apart[None])]
-    unfolded = np.concatenate(parts).reshape(-1, above.shape[2])
+    joined = np.concatenate(parts)
+    left, right_kept = (_needed(joined, axis) for axis in (1, 2))
+    unfolded = joined[:, left, right_kept].reshape(-1, right_kept.stop)
     _, sizes, functions = np.linalg.svd(unfolded, full_matrices=False)
     right = functions[sizes > TOLERANCE * sizes[0]].T
+
+    def reduced(form: Floats) -> Floats:
+        return np.asarray(form[..., left, right_kept] @ right)
+
     return PairSeries(
         parity,
         right,
-        above @ right,
-        None if below is None else below @ right,
-        apart @ right,
-        opposite @ right,
+        reduced(above),
+        None if below is None else reduced(below),
+        reduced(apart),
+        reduced(opposite),
     )
 
 
-def row_polynomials(cell: Cell, x: Floats) -> Floats:
-    """T_a(x) of positions (n,), moved into the cell: (n, polynomials)."""
+def _needed(forms: Floats, axis: int) -> slice:
+    """The polynomials of one side but the last ones, which add less than the tolerance to D: up
+    to ROW_NODES of them, in each term of A, whose powers multiply them in D."""
+    others = tuple(other for other in (0, 1, 2) if other != axis)
+    sizes = np.abs(forms).max(axis=others)
+    needed = np.flatnonzero(sizes > TOLERANCE / (ROW_NODES * len(forms) ** 2))
+    return slice(0, int(needed[-1]) + 1)
+
+
+def row_polynomials(cell: Cell, x: Floats, count: int) -> Floats:
+    """The first T_a(x) of positions (n,), moved into the cell: (n, count)."""
     if cell.single:
         return np.ones((len(x), 1))
     scaled = np.clip(2 * (x - cell.low) / (cell.high - cell.low) - 1, -1, 1)
-    return np.asarray(np.polynomial.chebyshev.chebvander(scaled, ROW_NODES))
+    return np.asarray(np.polynomial.chebyshev.chebvander(scaled, count - 1))
 
 
 def _row_nodes(cell: Cell, count: int) -> tuple[Floats, Floats]:

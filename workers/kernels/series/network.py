@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +21,18 @@ from workers.kernels.series.fit import (
     cell_of,
     position,
 )
+from workers.kernels.series.gain import Ends, gain, proportional_gain
 from workers.kernels.series.stack import Fit, Layer, LayerSide, Side, fits_of, run
 
 if TYPE_CHECKING:
     from workers.kernels.program import Form, Program
+
+
+LENGTH_STEPS = 4
+"""Steps per octave of the lengths at which gains are measured, so that panels share them."""
+
+KEPT_GAINS = 1024
+"""Gains that a network keeps."""
 
 
 def _layers(units: Iterable[tuple[Form, Any]]) -> Iterator[Layer]:
@@ -46,33 +56,55 @@ class SeriesNetwork:
         self._forms = tuple(unit.form for unit in program.units)
         self._layers = tuple(_layers(program.units))
         self._rows = jax.jit(lambda length: row_states(program, length, features)[0])
+        self._proportional_gain = lru_cache(maxsize=KEPT_GAINS)(
+            partial(proportional_gain, self._layers)
+        )
 
-    def side(self, length: Any) -> Side | None:
+    def side(self, length: Any) -> PanelSide | None:
         """Rows with Euclidean norms `length` (n,) float64; None where one is out of reach."""
-        rows = self._rows(length)
-        deviation = np.asarray(rows.deviation)
+        import jax
+
+        length = np.asarray(length)
+        ends = _ends(length)
+        rows = jax.device_get(self._rows(np.concatenate([length, ends])))
+        count = len(length)
+        deviation = rows.deviation[:count]
         # Rows whose kernel is 0, wherever their pairs stand. Not all rows of 0: phi(0) may not be.
         live = deviation > 0
         layers = []
         for own in _layer_rows(self._forms, rows.units):
-            count = len(rows.deviation)
-            s = np.ones(count) if own.deviation is None else np.asarray(own.deviation)
-            if not np.max(s) <= LARGEST_DEVIATION:
+            s = np.ones(count + len(ends)) if own.deviation is None else own.deviation
+            if not np.max(s[:count]) <= LARGEST_DEVIATION:
                 return None
-            weights, bias = np.ones(count), np.zeros(count)
+            weights, bias = np.ones_like(s), np.zeros_like(s)
             if own.parts is not None:
-                weights, bias = (np.asarray(part) for part in own.parts)
-            cell = cell_of(s[live] if live.any() else np.ones(1))
+                weights, bias = own.parts
+            cell = cell_of(s[:count][live] if live.any() else np.ones(1))
             layers.append(LayerSide(cell, _around(cell), position(s), weights, bias))
         variance = deviation * deviation
-        largest = np.max(np.maximum(variance, variance * np.asarray(rows.ntk)))
+        largest = np.max(np.maximum(variance, variance * rows.ntk[:count]))
         # Not on the way to an error, which the traced recursion finds words for.
-        return Side(tuple(layers), deviation) if largest <= np.finfo(np.float32).max else None
+        if not largest <= np.finfo(np.float32).max:
+            return None
+        both = Side(tuple(layers), rows.deviation)
+        lengths = float(ends[0]), float(ends[-1])
+        return PanelSide(both.take(slice(0, count)), both.take(slice(count, None)), lengths)
 
-    def pairs(self, left: Side, right: Side) -> SeriesPairs | None:
+    def pairs(self, left: PanelSide, right: PanelSide) -> SeriesPairs | None:
         """The pair maps for rows of two sides; None where one has no short series."""
-        fits = fits_of(self._layers, left, right)
-        return None if fits is None else SeriesPairs(self._layers, fits, left, right)
+        fits = fits_of(self._layers, left.rows, right.rows)
+        if fits is None:
+            return None
+        return SeriesPairs(self._layers, fits, left, right, self._proportional_gain)
+
+
+def _ends(length: Floats) -> Floats:
+    """Two lengths around all that are not 0, of which a few serve many panels."""
+    live = length[length > 0]
+    if not len(live):
+        return np.ones(2)
+    steps = LENGTH_STEPS * np.log2([live.min(), live.max()])
+    return np.exp2(np.array([math.floor(steps[0]), math.ceil(steps[1])]) / LENGTH_STEPS)
 
 
 def _around(cell: Cell) -> Cell:
@@ -94,11 +126,31 @@ def _layer_rows(forms: tuple[Form, ...], units: tuple[Any, ...]) -> Iterator[Any
             yield rows
 
 
+@dataclass(frozen=True, eq=False)
+class PanelSide:
+    """Rows of a panel; two rows whose `lengths` are around theirs."""
+
+    rows: Side
+    ends: Side
+    lengths: tuple[float, float]
+
+
 class SeriesPairs:
     """The pair maps of all layers for the rows of two sides."""
 
-    def __init__(self, layers: tuple[Layer, ...], fits: list[Fit], left: Side, right: Side) -> None:
-        self._layers, self._fits, self._left, self._right = layers, fits, left, right
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        fits: tuple[Fit, ...],
+        left: PanelSide,
+        right: PanelSide,
+        proportional_gain: Callable[[Ends], float],
+    ) -> None:
+        self._layers, self._fits = layers, fits
+        self._left, self._right = left.rows, right.rows
+        cells = tuple((fit.left, fit.right) for fit in fits)
+        self._ends = Ends(cells, left.lengths + right.lengths, fits, left.ends, right.ends)
+        self._proportional_gain = proportional_gain
 
     def run(self, folded: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """NNGP and NTK (n1, n2) of pairs with folded correlations (inputs.py) (n1, n2)."""
@@ -106,51 +158,9 @@ class SeriesPairs:
 
     def gain(self, folded: NDArray[Any]) -> float:
         """Largest relative change of a kernel per change of rho, at correlations as far from 0 and
-        +-1 as those of `folded`, for the rows of least and largest deviation."""
-        grid = _probes(folded)
-        rows, columns = _extremes(self._left), np.repeat(_extremes(self._right), 2 * len(grid))
-        near = np.concatenate([grid, grid * (1 - PROBE)] * 2)
-        left, right = self._left.take(rows), self._right.take(columns)
-        values = run(self._layers, self._fits, np.stack([near, near]), left, right)
-        gains = [0.0]
-        for value in values.values():
-            at, moved = value.astype(np.float64).reshape(2, 2, 2, -1).transpose(2, 0, 1, 3)
-            steps = PROBE * np.abs(grid)
-            # A kernel of 0 that moves has lost all digits; one that stays is that of a zero row.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                change = np.abs(moved - at) / (np.abs(at) * steps)
-            gains.append(float(np.nanmax(change, initial=0.0)))
-            if np.any((at.max(-1) > 0) & (at.min(-1) < 0)):  # 0 lies between the probes
-                gains.append(math.inf)
-        return max(gains)
+        +-1 as those of `folded`."""
+        return gain(self._layers, self._ends, folded)
 
-
-PROBE = 0.05
-"""Relative step of 1 - |rho| over which the change of a kernel is measured."""
-
-PROBES = 12
-"""Correlations at which it is measured, of either sign."""
-
-
-def _probes(folded: NDArray[Any]) -> Floats:
-    """Folded correlations between the extremes of `folded` that the product alone gives."""
-    from workers.kernels.inputs import CLOSE_SINGLE
-
-    def between(low: float, high: float) -> Floats:
-        return np.geomspace(
-            min(max(low, CLOSE_SINGLE), 1.0), min(max(high, CLOSE_SINGLE), 1.0), PROBES
-        )
-
-    low, high = float(folded.min()), float(folded.max())
-    if low >= 0:
-        return between(low, high)
-    return np.concatenate([between(CLOSE_SINGLE, 1.0), -between(CLOSE_SINGLE, 1.0)])
-
-
-def _extremes(side: Side) -> NDArray[np.intp]:
-    """Rows of least and largest deviation, of those that are not 0."""
-    live = np.flatnonzero(side.deviation > 0)
-    if not len(live):
-        return np.zeros(2, np.intp)
-    order = live[np.argsort(side.deviation[live], kind="stable")]
-    return order[[0, -1]]
+    def proportional_gain(self) -> float:
+        """The same for any rho >= 0 and changes that are proportional to rho where it is small."""
+        return self._proportional_gain(self._ends)

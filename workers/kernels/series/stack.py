@@ -50,7 +50,7 @@ class Side:
     layers: tuple[LayerSide, ...]
     deviation: Floats
 
-    def take(self, rows: NDArray[np.intp]) -> Side:
+    def take(self, rows: NDArray[np.intp] | slice) -> Side:
         """Some of the rows, in the same cells."""
         layers = tuple(
             LayerSide(own.cell, own.around, own.x[rows], own.weights[rows], own.bias[rows])
@@ -60,14 +60,18 @@ class Side:
 
 
 def run(
-    layers: tuple[Layer, ...], fits: list[Fit], folded: NDArray[Any], left: Side, right: Side
+    layers: tuple[Layer, ...], fits: tuple[Fit, ...], folded: NDArray[Any], left: Side, right: Side
 ) -> dict[str, NDArray[np.float32]]:
-    """NNGP and NTK (n1, n2) of pairs with folded correlations (inputs.py) (n1, n2)."""
-    from workers.kernels.series.core import run_block
+    """NNGP and NTK (n1, n2) of pairs with folded correlations (inputs.py) (n1, n2).
+
+    n2 is a multiple of core.COLUMN_MULTIPLE, as rows of blocks are.
+    """
+    from workers.kernels.series.core import COLUMN_MULTIPLE, SCRATCH_ROWS, run_block
 
     n1, n2 = folded.shape
+    assert n2 % COLUMN_MULTIPLE == 0
     outputs = {name: np.empty((n1, n2), np.float32) for name in ("nngp", "ntk")}
-    scratch = np.empty((12, n2))
+    scratch = np.empty((SCRATCH_ROWS, n2))
     stack = Stack(layers, fits, left, right)
     for rows in stack.slices(n1):
         run_block(
@@ -90,7 +94,7 @@ class Fit(NamedTuple):
     series: PairSeries | None  # None: the identity
 
 
-def fits_of(layers: tuple[Layer, ...], left: Side, right: Side) -> list[Fit] | None:
+def fits_of(layers: tuple[Layer, ...], left: Side, right: Side) -> tuple[Fit, ...] | None:
     """The pair maps of all layers; None where one has no short series for such rows."""
     fits = []
     for layer, own, other in zip(layers, left.layers, right.layers, strict=True):
@@ -100,40 +104,38 @@ def fits_of(layers: tuple[Layer, ...], left: Side, right: Side) -> list[Fit] | N
         if series is None and not layer.linear:
             return None
         fits.append(Fit(*cells, series))
-    return fits
+    return tuple(fits)
 
 
 class Stack:
     """The numbers that core.py takes, for slices of rows."""
 
-    def __init__(self, layers: tuple[Layer, ...], fits: list[Fit], left: Side, right: Side) -> None:
+    def __init__(
+        self, layers: tuple[Layer, ...], fits: tuple[Fit, ...], left: Side, right: Side
+    ) -> None:
         from workers.kernels.series import core
 
         self._fits, self._left = fits, left
         names = {"odd": core.ODD, "even": core.EVEN, "neither": core.NEITHER}
         shapes = []
         for fit in fits:
-            if fit.series is None:
-                shapes.append(core.LayerShape(1, 0, 0, core.ODD, 1, 0))
+            series = fit.series
+            if series is None:  # A = 1
+                shapes.append(core.LayerShape(1, 1, 0, core.ODD, 0))
                 continue
-            rank = fit.series.right.shape[1]
-            if rank > 1 or not fit.left.single:
-                rank = -(-rank // core.FUNCTIONS_PER_PASS) * core.FUNCTIONS_PER_PASS
-            below = 0 if fit.series.below is None else len(fit.series.below)
-            step = core.TERMS_PER_PASS[rank == 1]
-            above, below = (-(-n // step) * step for n in (len(fit.series.above), below))
             gaps = int(not fit.left.single)
-            shapes.append(core.LayerShape(rank, above, below, names[fit.series.parity], 0, gaps))
+            below = 0 if series.below is None else len(series.below)
+            rank, above = series.right.shape[1], len(series.above)
+            shapes.append(core.LayerShape(rank, above, below, names[series.parity], gaps))
         self._shapes = np.array(shapes, np.int64)
         self._rank, self._terms, self._terms_below = (
             max(1, int(count)) for count in self._shapes[:, :3].max(axis=0)
         )
-        self._functions = np.zeros((len(fits), self._rank, len(right.deviation)))
+        self._functions = np.ones((len(fits), self._rank, len(right.deviation)))
         for at, (fit, own) in enumerate(zip(fits, right.layers, strict=True)):
             if fit.series is not None:
-                values = row_polynomials(fit.right, own.x)
-                values = values[:, : len(fit.series.right)] @ fit.series.right
-                self._functions[at, : values.shape[1]] = values.T
+                values = row_polynomials(fit.right, own.x, len(fit.series.right))
+                self._functions[at, : fit.series.right.shape[1]] = (values @ fit.series.right).T
         self._right = _numbers(right, slice(None))
         self._scales = np.array([(x.numbers.weight_scale, x.numbers.bias_scale) for x in layers])
 
@@ -154,11 +156,12 @@ class Stack:
         for at, (fit, own) in enumerate(zip(self._fits, self._left.layers, strict=True)):
             series = fit.series
             if series is None:
+                above[at, :, 0, 0] = 1
                 continue
-            values = row_polynomials(fit.left, own.x[rows])[:, : len(series.apart)]
-            _place(above[at], values, series.above, self._shapes[at, 1])
+            values = row_polynomials(fit.left, own.x[rows], len(series.apart))
+            _place(above[at], values, series.above)
             if series.below is not None:
-                _place(below[at], values, series.below, self._shapes[at, 2])
+                _place(below[at], values, series.below)
             for end, form in enumerate((series.apart, series.opposite)):
                 ends[at, end, :, : form.shape[1]] = values @ form
         return Layers(
@@ -173,11 +176,11 @@ class Stack:
         )
 
 
-def _place(out: Floats, rows: Floats, series: Floats, terms: int) -> None:
-    """Coefficients of rows (n, terms, rank), zeros before the highest power of the series."""
-    count, polynomials, rank = series.shape
+def _place(out: Floats, rows: Floats, series: Floats) -> None:
+    """Coefficients of rows, (n, terms, rank)."""
+    terms, polynomials, rank = series.shape
     flat = series.transpose(1, 0, 2).reshape(polynomials, -1)
-    out[:, terms - count : terms, :rank] = (rows @ flat).reshape(len(rows), count, rank)
+    out[:, :terms, :rank] = (rows @ flat).reshape(len(rows), terms, rank)
 
 
 def _numbers(side: Side, rows: slice) -> Floats:

@@ -66,6 +66,34 @@ def test_spread_rows(dtype: str, tolerance: float, features: int) -> None:
     assert (w == 1 - np.abs(rho)).all() or np.max(np.abs(w + np.abs(rho) - 1)) < tolerance
 
 
+@pytest.mark.parametrize("features", [1, 5, 112, 113, 784, 3000])
+def test_pieces_keep_the_digits_of_small_correlations(features: int) -> None:
+    """Rows without negative entries and with few in common; equal and nearly equal ones too."""
+    rng = np.random.default_rng(features)
+    present = rng.random((96, features)) < rng.choice([0.05, 0.3, 1.0], (96, 1))
+    x = (rng.random((96, features)) * present).astype(np.float32)
+    x[:, 0] += 1e-3
+    x[1], x[2], x[3] = x[0], 2 * x[0], x[0] + np.float32(1e-4) * x[5]
+    with jax.enable_x64(True):
+        panel = _prepare(x, single=True)
+        folded = input_correlation(panel, panel, symmetric=True, product="pieces")
+        w, rho = (np.asarray(part) for part in unfold(folded))
+    assert w.dtype == np.float64
+    upper = np.triu_indices(len(x), 1)
+    reference, signed = (part[upper] for part in exact(x, x))
+    np.testing.assert_allclose(rho[upper], signed, rtol=5e-7, atol=0)
+    assert root_error(w[upper], reference) < 2e-6
+
+
+def test_pieces_of_crowded_rows_are_made_exact() -> None:
+    x = (1 + 0.01 * np.random.default_rng(0).random((64, 300))).astype(np.float32)
+    with jax.enable_x64(True):
+        panel = _prepare(x, single=True)
+        w, _ = unfold(input_correlation(panel, panel, symmetric=False, product="pieces"))
+    reference, _ = exact(x, x)
+    assert root_error(np.asarray(w), reference) < 1e-7
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-14)])
 @pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-6, 0.0])
 def test_close_and_opposite_rows(dtype: str, tolerance: float, distance: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -115,6 +116,44 @@ def test_the_float32_product_serves_where_kernels_do_not_magnify_its_error() -> 
     assert gain(shallow, normal) > LARGEST_GAIN
     assert gain({**shallow, "depth": 12, "w_std": 2.5}, bright) > LARGEST_GAIN
     assert_as_in_double(compile_kernel(shallow), bright)
+
+
+SPARSE = {"preset": "fc", "depth": 3, "normalize": "unit"}
+
+
+@pytest.mark.parametrize("activation", ["erf", "gelu", "tanh"])
+def test_rows_without_negative_entries_take_the_product_in_pieces(
+    activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images with few common pixels: kernels of odd activations are as small as rho."""
+    rng = np.random.default_rng(6)
+    x = (rng.random((64, 784)) * (rng.random((64, 784)) < 0.15)).astype(np.float32)
+    products = []
+
+    def spy(*panels: Any, **options: Any) -> Any:
+        products.append(options["product"])
+        return input_correlation(*panels, **options)
+
+    monkeypatch.setattr("workers.kernels.compile.input_correlation", spy)
+    kernel = compile_kernel(SPARSE | {"activation": activation})
+    single = kernel(x)
+    assert products == ["pieces"]
+    double = kernel(x.astype(np.float64))
+    for name, values in single.items():
+        np.testing.assert_allclose(values, double[name], rtol=1e-6, atol=0)
+    products.clear()
+    kernel(x - x.mean())
+    assert products == ["double"]
+
+
+def test_gains_are_those_of_the_kernel() -> None:
+    """Of erf, depth 1: arcsin(c rho), proportional to rho near 0."""
+    kernel = compile_kernel({**SPARSE, "depth": 1, "activation": "erf"})
+    pairs = pairs_of(kernel, rows(20, seed=1, positive=False, unit=True))
+    assert pairs is not None
+    assert pairs.gain(np.array([0.999])) == pytest.approx(1000, rel=0.1)
+    assert 1.0 < pairs.proportional_gain() < 2.0
+    assert math.isinf(pairs.gain(np.array([-0.5, 0.5])))
 
 
 def test_deep_networks_take_blocks_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
