@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.kernels.planes.layout import Group, Plan, Scratch, Side, make_plan, make_scratch
-from workers.kernels.planes.prepare import layer_variances, make_side, no_tensors
+from workers.kernels.planes.layout import (
+    Group,
+    PixelPairs,
+    Plan,
+    Scratch,
+    Side,
+    make_plan,
+    make_scratch,
+    no_pairs,
+)
+from workers.kernels.planes.prepare import layer_variances, make_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,12 +70,7 @@ def block(
     core, group = _group(plan)
     (first, second), width = strips, plan.window_columns
     rows, cols = plan.rows(first), plan.rows(second)
-    pixel = np.maximum(group.pixel_index(), 0)
-    # Where pixels stand in a slab: those of the left strip as rows, those of the right as columns.
-    sides = (
-        _strip(plan, group, left, first)._replace(cell=pixel),
-        _strip(plan, group, right, second)._replace(cell=pixel % width),
-    )
+    sides = _strip(plan, group, left, first), _strip(plan, group, right, second)
     scratch = make_scratch(group, plan.channels)
     slab = _Slab(plan, group, sides, scratch)
     result = {
@@ -108,14 +112,19 @@ class _Slab:
     def __init__(
         self, plan: PixelPlan, group: Group, sides: tuple[Side, Side], scratch: Scratch
     ) -> None:
-        self._group, self._sides, self._scratch = group, sides, scratch
+        self._group, self._scratch = group, scratch
+        self._left, self._right = (side.flat for side in sides)
         rows, width = plan.window_rows, plan.window_columns
         self._shape = rows, width, width
         self._turn = 0
+        # Pixels of the left strip are rows of a slab, columns of the right one its columns.
+        pixel = np.arange(rows * width).reshape(rows, width)
+        index = group.spread(pixel * width), group.spread(pixel % width)
         self._memory = [
-            (
-                np.zeros((rows * width, width), group.plane_dtype),
-                np.zeros((rows * width, width), group.low_dtype),
+            PixelPairs(
+                np.zeros(rows * width**2, group.plane_dtype),
+                np.zeros(rows * width**2, group.low_dtype),
+                *index,
             )
             for _ in range(2)
         ]
@@ -129,8 +138,8 @@ class _Slab:
         group, stride = self._group, self._group.geometry.stride
         self._turn = 1 - self._turn
         sink = self._memory[self._turn]
-        for values in sink:
-            values[...] = 0
+        sink.nngp[:] = 0
+        sink.ntk[:] = 0
         size = group.size
         flat = [d for d in range(lag * stride, (lag + 1) * stride) if abs(d) < size]
         if flat:
@@ -140,17 +149,18 @@ class _Slab:
             run_group(
                 group.geometry,
                 group.layers,
-                *self._sides,
+                self._left,
+                self._right,
                 np.zeros((1, 3), np.int64),
                 lags,
                 lags,
-                no_tensors(group),
+                no_pairs(group),
                 sink,
                 self._scratch,
-                group.precise,
+                *group.exact,
                 np.zeros((1, 2)),
             )
-        return sink[0].reshape(self._shape), sink[1].reshape(self._shape)
+        return sink.nngp.reshape(self._shape), sink.ntk.reshape(self._shape)
 
 
 def _group(plan: PixelPlan) -> tuple[Plan, Group]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from workers.kernels.planes.equilibrium import (
     prepare_equilibrium,
 )
 from workers.kernels.planes.fused import FusedImages, fused_block, prepare_fused
-from workers.kernels.planes.layout import Plan, make_plan, make_scratch
-from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
-from workers.kernels.planes.prepare import (
-    PreparedImages,
-    no_tensors,
-    pooled_tensors,
-    prepare_compiled,
+from workers.kernels.planes.layout import (
+    Plan,
+    make_plan,
+    make_scratch,
+    no_pairs,
+    pooled_pairs,
 )
+from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
+from workers.kernels.planes.prepare import PreparedImages, prepare_compiled
 from workers.kernels.planes.traced import TracedImages, prepare_traced, traced_block
 
 if TYPE_CHECKING:
@@ -132,32 +134,32 @@ def _sums(
 
     channels = left.sides[0].channels.shape[1]
     scratches = [make_scratch(group, channels) for group in plan.groups]
+    # Of every group, what it reads and what it adds to.
+    ends = no_pairs(plan.groups[0]), no_pairs(plan.groups[-1])
+    pools = [pooled_pairs(a, b) for a, b in itertools.pairwise(plan.groups)]
+    sources = [ends[0], *(source for _, source in pools)]
+    sinks = [*(sink for sink, _ in pools), ends[1]]
     sums = np.zeros((len(pairs), 2))
     # Pooled networks keep one pair's pooled tensors at a time, so groups alternate.
-    batches = [slice(0, len(pairs))] if len(plan.groups) == 1 else _single(len(pairs))
+    batches = [slice(0, len(pairs))] if not pools else _single(len(pairs))
     for batch in batches:
-        source = no_tensors(plan.groups[0])
-        for number, (group, scratch) in enumerate(zip(plan.groups, scratches, strict=True)):
-            source = (
-                source[0].astype(group.plane_dtype, copy=False),
-                source[1].astype(group.low_dtype, copy=False),
-            )
-            sink = pooled_tensors(group)
+        for number, group in enumerate(plan.groups):
+            sinks[number].nngp[:] = 0
+            sinks[number].ntk[:] = 0
             run_group(
                 group.geometry,
                 group.layers,
-                left.sides[number],
-                right.sides[number],
+                left.sides[number].flat,
+                right.sides[number].flat,
                 pairs[batch],
                 group.lags,
                 group.half_lags,
-                source,
-                sink,
-                scratch,
-                group.precise,
+                sources[number],
+                sinks[number],
+                scratches[number],
+                *group.exact,
                 sums[batch],
             )
-            source = sink
     return sums
 
 

@@ -101,7 +101,7 @@ def make_plan(network: EquilibriumNetwork) -> Plan:
     stride = columns + half[1]
     lanes = ALIGNMENT_BYTES // 8
     guard = -(-(half[0] * stride + 2 * half[1]) // lanes) * lanes
-    geometry = Geometry(rows, columns, stride, guard, torus=False)
+    geometry = Geometry(rows, columns, stride, guard, rows * stride, torus=False)
     zero = np.array([(0, 0, 1)], np.int64)
     everywhere = network.readout == "gap"
     plan = Plan(
@@ -178,7 +178,10 @@ def equilibrium_pairs(
 
     plan = make_plan(network)
     out, report = np.zeros((len(pairs), 2)), np.zeros(len(REPORT))
-    x, y = (Images(s.channels, s.deviation, s.inverse) for s in (left, right))
+    x, y = (
+        Images(s.channels.reshape(-1), s.deviation.reshape(-1), s.inverse.reshape(-1))
+        for s in (left, right)
+    )
     geometry = plan.geometry
     run_pairs(
         geometry.rows * geometry.stride,

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.kernels.jit import jit, wide
+from workers.kernels.jit import lean, wide
 
 Array = Any  # numba infers array types itself
 Index = Any  # np.uint64
@@ -43,11 +43,11 @@ class Weights(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Prepared images of one side, scaled; 0 in the zero columns."""
+    """Prepared images of one side, scaled, as arrays of one dimension; 0 in the zero columns."""
 
-    channels: Array  # (n, C, N)
-    deviation: Array  # (n, N) sqrt(S(x, x)) at the pixel
-    inverse: Array  # (n, N) 1/deviation, 0 where that is 0
+    channels: Array  # (n C N,)
+    deviation: Array  # (n N,) sqrt(S(x, x)) at the pixel
+    inverse: Array  # (n N,) 1/deviation, 0 where that is 0
 
 
 class Numbers(NamedTuple):
@@ -86,13 +86,13 @@ class Work(NamedTuple):
     box: Array
 
 
-@jit
+@lean
 def _fill(a: Array) -> None:
     for k in range(len(a)):
         a[k] = 0
 
 
-@jit
+@lean
 def _products(
     x: Array, i: Index, y: Array, j: Index, factor: float, out: Array, g: Index, n: Index
 ) -> None:  # fmt: skip
@@ -101,7 +101,7 @@ def _products(
         out[g + k] = factor * x[i + k] * y[j + k]
 
 
-@jit
+@lean
 def _inner_product(
     x: Array, i: Index, y: Array, j: Index, row: Index, channels: Index, out: Array, g: Index,
     n: Index,
@@ -115,7 +115,7 @@ def _inner_product(
             out[g + k] += x[a + k] * y[b + k]
 
 
-@jit
+@lean
 def _sum_rows(a: Array, rows: Array, start: Index, stride: Index, up: Index, n: Index) -> None:
     """rows[k] = sum of a[k + m stride] over |m| <= up."""
     first = start - up * stride
@@ -132,7 +132,7 @@ def _sum_rows(a: Array, rows: Array, start: Index, stride: Index, up: Index, n: 
             rows[start + k] += a[there + k]
 
 
-@jit
+@lean
 def _box(
     a: Array, rows: Array, out: Array, g: Index, stride: Index, up: Index, side: Index, n: Index
 ) -> None:  # fmt: skip
@@ -152,7 +152,7 @@ def _box(
             out[g + k] += rows[there + k]
 
 
-@jit
+@lean
 def _gaps(
     s: Array, bound: Array, inverse: Array, gap: Array, root: Array, g: Index, n: Index
 ) -> None:  # fmt: skip
@@ -165,7 +165,7 @@ def _gaps(
         root[g + k] = math.sqrt(gap[g + k] * inverse[g + k])
 
 
-@jit
+@lean
 def _kernels(
     s: Array, gap: Array, root: Array, cov: Array, w: Array, p: Array, r: Array, g: Index, n: Index
 ) -> None:  # fmt: skip
@@ -193,7 +193,7 @@ def _kernels(
         cov[g + k] = max(value, 0.0) + gap[g + k] * kappa
 
 
-@jit
+@lean
 def _weigh(
     cov: Array, injected: Array, inner: Array, outer: Array, w: Array, g: Index, n: Index
 ) -> None:  # fmt: skip
@@ -205,7 +205,7 @@ def _weigh(
         w[g + k] = math.sqrt(factor * outer[g + k] * w[g + k])
 
 
-@jit
+@lean
 def _distance(
     s: Array, sums: Array, outer: Array, inverse: Array, root: Array, rounding: float,
     g: Index, n: Index,
@@ -221,7 +221,7 @@ def _distance(
     return total
 
 
-@jit
+@lean
 def _residual(
     s: Array, sums: Array, w: Array, outer_inverse: Array, r: Array, g: Index, n: Index
 ) -> None:  # fmt: skip
@@ -229,7 +229,7 @@ def _residual(
         r[g + k] = w[g + k] * (sums[g + k] - s[g + k] * outer_inverse[g + k])
 
 
-@jit
+@lean
 def _start_cg(r: Array, z: Array, p: Array, g: Index, n: Index) -> float:
     wide()
     total = 0.0
@@ -241,13 +241,13 @@ def _start_cg(r: Array, z: Array, p: Array, g: Index, n: Index) -> float:
     return total
 
 
-@jit
+@lean
 def _times_w(a: Array, w: Array, q: Array, g: Index, n: Index) -> None:
     for k in range(n):
         q[g + k] = w[g + k] * a[g + k]
 
 
-@jit
+@lean
 def _apply(p: Array, w: Array, box: Array, g: Index, n: Index) -> float:
     """box = (1 - W L W) p of box = L(W p); returns <p, box>."""
     wide()
@@ -259,7 +259,7 @@ def _apply(p: Array, w: Array, box: Array, g: Index, n: Index) -> float:
     return total
 
 
-@jit
+@lean
 def _descend(
     z: Array, r: Array, p: Array, box: Array, alpha: float, g: Index, n: Index
 ) -> float:  # fmt: skip
@@ -273,13 +273,13 @@ def _descend(
     return total
 
 
-@jit
+@lean
 def _turn(p: Array, r: Array, beta: float, g: Index, n: Index) -> None:
     for k in range(n):
         p[g + k] = r[g + k] + beta * p[g + k]
 
 
-@jit
+@lean
 def _solve(
     work: Work, tolerance: float, max_steps: int, g: Index, stride: Index, up: Index, side: Index,
     n: Index,
@@ -303,14 +303,14 @@ def _solve(
     return steps, True
 
 
-@jit
+@lean
 def _newton(z_sums: Array, sums: Array, outer: Array, s: Array, g: Index, n: Index) -> None:
     """S <- o (L(K) + L(W z))."""
     for k in range(n):
         s[g + k] = outer[g + k] * (sums[g + k] + z_sums[g + k])
 
 
-@jit
+@lean
 def _total(a: Array, g: Index, n: Index) -> float:
     wide()
     total = 0.0
@@ -319,7 +319,7 @@ def _total(a: Array, g: Index, n: Index) -> float:
     return total
 
 
-@jit
+@lean
 def _total_product(a: Array, b: Array, g: Index, n: Index) -> float:
     wide()
     total = 0.0
@@ -328,7 +328,7 @@ def _total_product(a: Array, b: Array, g: Index, n: Index) -> float:
     return total
 
 
-@jit
+@lean
 def _plane(
     work: Work, numbers: Numbers, p: Array, r: Array, known: bool,
     g: Index, stride: Index, up: Index, side: Index, n: Index, valid: float, report: Array,
@@ -386,7 +386,7 @@ def _plane(
     return nngp, nngp + _total_product(w, work.z, g, n)
 
 
-@jit
+@lean
 def run_pairs(
     size: int, stride: int, guard: int, half: tuple[int, int], numbers: Numbers,
     left: Images, right: Images, weights: Weights, p: Array, r: Array, pairs: Array, lags: Array,
@@ -400,10 +400,8 @@ def run_pairs(
     """
     wide()
     g, row, up, side = np.uint64(guard), np.uint64(stride), np.uint64(half[0]), np.uint64(half[1])
-    channels, numbers_of_image = np.uint64(left.channels.shape[1]), np.uint64(size)
-    x_channels, y_channels = left.channels.ravel(), right.channels.ravel()
-    dx, dy = left.deviation.ravel(), right.deviation.ravel()
-    vx, vy = left.inverse.ravel(), right.inverse.ravel()
+    numbers_of_image = np.uint64(size)
+    channels = np.uint64(len(left.channels) // len(left.deviation))
     for m in range(len(pairs)):
         a, b, same = pairs[m, 0], pairs[m, 1], pairs[m, 2] == 1
         chosen = half_lags if same else lags
@@ -419,7 +417,7 @@ def run_pairs(
             x = np.uint64(a) * channels * numbers_of_image + i
             y = np.uint64(b) * channels * numbers_of_image + j
             _inner_product(
-                x_channels, x, y_channels, y, numbers_of_image, channels, work.injected, g, n
+                left.channels, x, right.channels, y, numbers_of_image, channels, work.injected, g, n
             )  # fmt: skip
             _products(weights.inner, i, weights.inner, j, 1.0, work.inner, g, n)
             for k in range(n):
@@ -430,8 +428,8 @@ def run_pairs(
                 weights.outer_inverse, i, weights.outer_inverse, j, 1.0, work.outer_inverse, g, n
             )  # fmt: skip
             x, y = np.uint64(a) * numbers_of_image + i, np.uint64(b) * numbers_of_image + j
-            _products(dx, x, dy, y, 1.0, work.bound, g, n)
-            _products(vx, x, vy, y, 1.0, work.inverse, g, n)
+            _products(left.deviation, x, right.deviation, y, 1.0, work.bound, g, n)
+            _products(left.inverse, x, right.inverse, y, 1.0, work.inverse, g, n)
             first, second = _plane(
                 work, numbers, p, r, same and lag == 0, g, row, up, side, n,
                 float(n), report,

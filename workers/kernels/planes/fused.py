@@ -118,13 +118,12 @@ def padded_side(size: int) -> int:
 def prepare_fused(network: Network, images: NDArray[Any], precision: Precision) -> FusedImages:
     """Images (n, P, Q, C), finite, for `fused_block`."""
     side = prepare_compiled(network, images, precision).sides[0]
-    geometry = make_plan(network, precision).groups[0].geometry
-    rows, columns = geometry.rows, geometry.columns
+    group = make_plan(network, precision).groups[0]
+    rows, columns = group.geometry.rows, group.geometry.columns
 
     def padded(array: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros((*array.shape[:2], padded_side(rows), padded_side(columns)), array.dtype)
-        planes = array.reshape(*array.shape[:2], rows, geometry.stride)
-        out[..., :rows, :columns] = planes[..., :columns]
+        out[..., :rows, :columns] = array[..., group.positions()]
         return out
 
     channels, deviation, inverse = (

@@ -27,6 +27,9 @@ from workers.kernels.planes.network import (
 )
 
 ALIGNMENT_BYTES = 64
+LANES = ALIGNMENT_BYTES // 4
+"""Loops over planes run over whole vectors of so many numbers."""
+
 LARGEST_DRIFT = 24
 """Planes are rescaled when K^ of unit inputs leaves 2^-24 .. 2^24."""
 
@@ -38,6 +41,7 @@ class Geometry(NamedTuple):
     columns: int
     stride: int  # numbers from one row to the next
     guard: int  # zeros (or halo) before and after a plane
+    row: int  # numbers of one image: rows * stride, and zeros to the end of a vector of any lag
     torus: bool
 
 
@@ -46,8 +50,8 @@ class Layers(NamedTuple):
 
     filters: NDArray[np.uint64]  # (layers, 2) half of the filter: rows, columns
     numbers: NDArray[np.float64]  # (layers, 4), see `LayerNumbers`
-    p: NDArray[Any]  # (layers, coefficients)
-    r: NDArray[Any]
+    p: NDArray[Any]  # (layers, coefficients) of the slopes, in the dtype of the NTK plane
+    r: NDArray[Any]  # of the NNGP
 
 
 class LayerNumbers(NamedTuple):
@@ -60,31 +64,61 @@ class LayerNumbers(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Prepared images of one side, in the layout of one group. N = rows * stride."""
+    """Prepared images of one side, in the layout of one group. N = geometry.row."""
 
     channels: NDArray[Any]  # (n, C, N) pixels / sqrt(C); empty after a pool
     deviation: NDArray[Any]  # (n, layers, N) sqrt of the variance of each pixel, 0 in zero columns
     inverse: NDArray[Any]  # (n, layers, N) 1 / deviation, 0 where that is 0
-    pixel: NDArray[np.int64]  # (N,) index of the pixel, -1 in zero columns
-    cell: NDArray[np.int64]  # (N,) index of the pooled pixel, 0 in zero columns
+    inside: NDArray[Any]  # (N,) 1, 0 in zero columns
+
+    @property
+    def flat(self) -> Side:
+        """The same with arrays of one dimension, as the core takes them; no copy."""
+        return Side(*(array.reshape(-1) for array in self))
+
+
+class PixelPairs(NamedTuple):
+    """The kernels of all pairs of pixels of two images, where planes do not do: at a pool.
+
+    The pair of what stands at k in the left image and at l in the right one (in the layout of the
+    group that reads or adds them) is entry left[k] + right[l], from the end where that is < 0.
+    """
+
+    nngp: NDArray[Any]
+    ntk: NDArray[Any]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+
+class Folded(NamedTuple):
+    """Planes pooled along the rows, on their way to the pooled tensor; see `_pool` of core.py.
+
+    Four of each: of even and odd lags, below 0 and not. Empty where a plane goes straight there.
+    """
+
+    owner: NDArray[np.int64]  # (4,) the lag that each holds, times 2, and 1 if also its opposite
+    high: NDArray[Any]  # (4 size,)
+    low: NDArray[Any]
 
 
 class Scratch(NamedTuple):
     """Work arrays of the core.
 
     `high` and `low` are segments of one plane with its guards each: the plane of the NNGP and of
-    the NTK, its sums over rows, its box sums, zeros; `low` goes on with U, t and S in its dtype.
-    The others hold the rolled right image of a lag on the torus.
+    the NTK, its sums over rows, its box sums, zeros; `low` goes on with t and S in its dtype, and
+    `Side.inside` of the plane. The last ones hold the rolled right image of a lag on the torus.
     """
 
     high: NDArray[Any]
     low: NDArray[Any]
     segment: int
+    folded: Folded
     channels: NDArray[Any]
     deviation: NDArray[Any]
     inverse: NDArray[Any]
-    pixel: NDArray[np.int64]
-    cell: NDArray[np.int64]
+    source_right: NDArray[np.int64]
+    sink_left: NDArray[np.int64]
+    sink_right: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -108,41 +142,42 @@ class Group:
         return lags(self.geometry, half=True)
 
     @property
-    def precise(self) -> int | None:
-        """Whether polynomials have float64 coefficients. None, not False: it is a type to numba."""
-        return len(P_DOUBLE) if self.low_dtype == np.float64 else None
+    def exact(self) -> tuple[int | None, int | None]:
+        """Whether the NNGP and the NTK have the long polynomials. None, not False: it is a type
+        to numba."""
+        counts = self.layers.r.shape[1], self.layers.p.shape[1]
+        return (
+            counts[0] if counts[0] == len(R_DOUBLE) else None,
+            counts[1] if counts[1] == len(P_DOUBLE) else None,
+        )
 
     @property
     def size(self) -> int:
-        """Numbers of one image in this layout."""
+        """Numbers of one plane at lag 0."""
         return self.geometry.rows * self.geometry.stride
+
+    @property
+    def inverse_dtype(self) -> np.dtype[Any]:
+        """Of `Side.inverse`: what t is computed in."""
+        return self.layers.r.dtype
 
     @property
     def pixels(self) -> int:
         return self.geometry.rows * self.geometry.columns
 
-    def pixel_index(self) -> NDArray[np.int64]:
-        """(N,): which pixel stands where; -1 in zero columns."""
-        index = np.full((self.geometry.rows, self.geometry.stride), -1)
-        index[:, : self.geometry.columns] = np.arange(self.pixels).reshape(self.geometry.rows, -1)
-        return index.reshape(-1)
-
-    def cell_index(self) -> NDArray[np.int64]:
-        """(N,): which pixel of the pooled image each pixel goes to; 0 in zero columns."""
-        index = np.zeros((self.geometry.rows, self.geometry.stride), np.int64)
-        if self.window is not None:
-            coarse = self.geometry.columns // self.window[1]
-            i = np.arange(self.geometry.rows) // self.window[0]
-            j = np.arange(self.geometry.columns) // self.window[1]
-            index[:, : self.geometry.columns] = i[:, None] * coarse + j
-        return index.reshape(-1)
+    def positions(self) -> NDArray[np.int64]:
+        """(P, Q): where the pixels stand."""
+        i, j = (np.arange(size) for size in self.geometry[:2])
+        return i[:, None] * self.geometry.stride + j
 
     def spread(self, images: NDArray[Any]) -> NDArray[Any]:
         """Images (..., P, Q) in this layout, (..., N), zeros in the zero columns."""
         geometry = self.geometry
-        out = np.zeros((*images.shape[:-2], geometry.rows, geometry.stride), images.dtype)
-        out[..., : geometry.columns] = images
-        return out.reshape(*images.shape[:-2], -1)
+        out = np.zeros((*images.shape[:-2], geometry.row), images.dtype)
+        lines = out[..., : self.size].reshape(*images.shape[:-2], geometry.rows, geometry.stride)
+        lines[..., : geometry.columns] = images
+        out[..., : self.size] = lines.reshape(*images.shape[:-2], self.size)
+        return out
 
 
 @dataclass(frozen=True)
@@ -152,17 +187,25 @@ class Plan:
     groups: tuple[Group, ...]
     unit: float  # K = unit * (carried sum) / pixel pairs at the readout
 
+    def image_bytes(self, channels: int) -> int:
+        """What one prepared image holds, and the arrays that images share."""
+        total = 0
+        for number, group in enumerate(self.groups):
+            depth, plane = len(group.layers.numbers), group.plane_dtype.itemsize
+            each = depth * (plane + group.inverse_dtype.itemsize) + group.low_dtype.itemsize
+            total += group.geometry.row * (each + (0 if number else channels * plane))
+        return total
+
 
 @functools.lru_cache(maxsize=16)
 def make_plan(network: Network, precision: Precision) -> Plan:
     """The groups of a supported network.
 
-    `mixed` runs the groups before the last pool in float64: a pool adds up kernels of different
-    pixels, and their rounding would be taken for a difference of the images behind it.
+    `mixed` runs the NNGP of groups before the last pool in float64: a pool adds up kernels of
+    different pixels, and their rounding would be taken for a difference of the images behind it.
     """
     plane_dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
     low_dtype = np.dtype(np.float64 if precision == "double" else np.float32)
-    dtypes = (plane_dtype, low_dtype)
     rows, columns = network.pixels
     stages = _without_last_pool(network)
     torus = any(isinstance(s, Convolution) and s.padding == "CIRCULAR" for s in stages)
@@ -188,12 +231,12 @@ def make_plan(network: Network, precision: Precision) -> Plan:
             layers.append((half, numbers, dual.bend))
             signed = signed and dual.gamma > 0
         else:
-            groups.append(
-                _group(rows, columns, torus, layers, stage.window, (plane_dtype, plane_dtype))
-            )
+            dtypes = (plane_dtype, plane_dtype, low_dtype)
+            groups.append(_group(rows, columns, torus, layers, stage.window, dtypes))
             layers = []
             rows, columns = rows // stage.window[0], columns // stage.window[1]
             unit /= (stage.window[0] * stage.window[1]) ** 2
+    dtypes = (plane_dtype, low_dtype, low_dtype)
     groups.append(_group(rows, columns, torus, layers, None, dtypes))
     return Plan(tuple(groups), unit)
 
@@ -212,46 +255,91 @@ def _group(
     torus: bool,
     layers: list[tuple[Any, ...]],
     window: tuple[int, int] | None,
-    dtypes: tuple[np.dtype[Any], np.dtype[Any]],
+    dtypes: tuple[np.dtype[Any], np.dtype[Any], np.dtype[Any]],
 ) -> Group:
-    low_dtype = dtypes[1]
-    p, r = (P_DOUBLE, R_DOUBLE) if low_dtype == np.float64 else (P_SINGLE, R_SINGLE)
+    """`dtypes`: of the NNGP plane, of what is added to it in a layer, and of the NTK plane."""
+    plane_dtype, rest_dtype, low_dtype = dtypes
     halves, numbers, bends = zip(*layers, strict=True)
     up, reach = np.max(halves, axis=0).tolist()
     bend = np.array(bends)[:, None]
     stride = columns + (2 * reach if torus else reach)
-    guard = up * stride + reach
-    lanes = ALIGNMENT_BYTES // 4
-    geometry = Geometry(rows, columns, stride, -(-guard // lanes) * lanes, torus)
+    if window is not None and not torus:
+        stride = _whole(stride, window[1])  # so that windows do not straddle rows
+    guard = max(_whole(up * stride + _whole(reach, LANES), LANES), LANES)
+    row = _whole(rows * stride, LANES) + LANES
     return Group(
-        geometry,
+        Geometry(rows, columns, stride, guard, row, torus),
         Layers(
             np.array(halves, np.uint64),
             np.array(numbers, np.float64),
-            np.asarray(bend * np.array(p) / math.pi, low_dtype),
-            np.asarray(bend * np.array(r), low_dtype),
+            np.asarray(bend * _coefficients(P_SINGLE, P_DOUBLE, low_dtype) / math.pi, low_dtype),
+            np.asarray(bend * _coefficients(R_SINGLE, R_DOUBLE, rest_dtype), rest_dtype),
         ),
         window,
-        *dtypes,
+        plane_dtype,
+        low_dtype,
     )
+
+
+def _coefficients(
+    single: tuple[float, ...], double: tuple[float, ...], dtype: np.dtype[Any]
+) -> NDArray[np.float64]:
+    return np.array(double if dtype == np.float64 else single)
+
+
+def _whole(count: int, part: int) -> int:
+    """The smallest multiple of `part` that is at least `count`."""
+    return -(-count // part) * part
 
 
 def make_scratch(group: Group, channels: int) -> Scratch:
     """Work arrays for one group; a thread needs its own."""
-    lanes = ALIGNMENT_BYTES // 4
-    segment = -(-(group.size + 2 * group.geometry.guard) // lanes) * lanes
-    torus = group.size if group.geometry.torus else 0
+    geometry = group.geometry
+    segment = _whole(group.size, LANES) + 2 * geometry.guard
+    torus = geometry.row if geometry.torus else 0
     depth = len(group.layers.numbers)
     return Scratch(
         aligned(4 * segment, group.plane_dtype),
         aligned(7 * segment, group.low_dtype),
         segment,
+        _folded(group),
         np.zeros(channels * torus, group.plane_dtype),
         np.zeros(depth * torus, group.plane_dtype),
-        np.zeros(depth * torus, group.low_dtype),
-        np.full(torus, -1),
-        np.zeros(torus, np.int64),
+        np.zeros(depth * torus, group.inverse_dtype),
+        *(np.zeros(torus, np.int64) for _ in range(3)),
     )
+
+
+def _folded(group: Group) -> Folded:
+    """For windows of two columns. On the torus a lag may lead around the edge within a window."""
+    fits = group.window is not None and group.window[1] == 2 and not group.geometry.torus
+    size = group.size // 2 if fits else 0
+    return Folded(
+        np.zeros(4, np.int64),
+        np.zeros(4 * size, group.plane_dtype),
+        np.zeros(4 * size, group.low_dtype),
+    )
+
+
+def no_pairs(group: Group) -> PixelPairs:
+    """What stands for the tensors at an end of the network."""
+    none = np.zeros(0, np.int64)
+    return PixelPairs(np.zeros(0, group.plane_dtype), np.zeros(0, group.low_dtype), none, none)
+
+
+def pooled_pairs(group: Group, after: Group) -> tuple[PixelPairs, PixelPairs]:
+    """Zeros for the pool of `group`: as it adds to them, and as the group `after` reads them.
+
+    They hold the planes of `after` one after another: lags d and d - N do not overlap.
+    """
+    assert group.window is not None
+    size = after.size
+    nngp, ntk = np.zeros(size**2, group.plane_dtype), np.zeros(size**2, group.low_dtype)
+    k = np.arange(after.geometry.row)
+    source = PixelPairs(nngp, ntk, k - k * size, k * size)
+    i, j = (np.arange(n) // w for n, w in zip(group.geometry[:2], group.window, strict=True))
+    pooled = group.spread(i[:, None] * after.geometry.stride + j)
+    return PixelPairs(nngp, ntk, source.left[pooled], source.right[pooled]), source
 
 
 def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -269,7 +357,7 @@ def lags(
     `half`: only one of each pair of opposite lags, for an image with itself. `reach`: only offsets
     of at most so many rows and columns.
     """
-    rows, columns, stride, _, torus = geometry
+    rows, columns, stride, _, _, torus = geometry
     found: dict[tuple[int, int], int] = {}
     down = rows - 1 if reach is None else min(reach[0], rows - 1)
     across = columns - 1 if reach is None else min(reach[1], columns - 1)

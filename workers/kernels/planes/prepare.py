@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.kernels.planes.layout import Group, Plan, Side, lags, make_plan, make_scratch
+from workers.kernels.planes.layout import (
+    Group,
+    PixelPairs,
+    Plan,
+    Side,
+    lags,
+    make_plan,
+    make_scratch,
+    no_pairs,
+    pooled_pairs,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,8 +49,7 @@ class PreparedImages:
                 side.channels[images],
                 side.deviation[images],
                 side.inverse[images],
-                side.pixel,
-                side.cell,
+                side.inside,
             )
             for side in self.sides
         )
@@ -61,17 +70,19 @@ def prepare_compiled(
     variance = np.einsum("ncij,ncij->nij", pixels, pixels)
     reaches = _reaches(plan)
     sides: list[Side] = []
-    tensors = [no_tensors(plan.groups[0])] * len(images)
-    for group, reach in zip(plan.groups, reaches, strict=True):
+    tensors = [no_pairs(plan.groups[0])] * len(images)
+    for number, (group, reach) in enumerate(zip(plan.groups, reaches, strict=True)):
         side = make_side(group, channels, layer_variances(group, variance))
         sides.append(side)
         channels = np.zeros((len(images), 0, 0))
         if group.window is not None:
+            after = plan.groups[number + 1]
             tensors = [
-                _pooled(group, side, image, reach, tensors[image]) for image in range(len(images))
+                _pooled(group, after, side, image, reach, tensors[image])
+                for image in range(len(images))
             ]
-            shape = [size // w for size, w in zip(group.geometry[:2], group.window, strict=True)]
-            variance = np.array([np.diagonal(nngp).reshape(shape) for nngp, _ in tensors])
+            # At lag 0, pairs stand in the first plane.
+            variance = np.array([pairs.nngp[after.positions()] for pairs in tensors])
     return PreparedImages(tuple(sides), precision)
 
 
@@ -112,51 +123,36 @@ def make_side(group: Group, channels: NDArray[Any], variances: NDArray[np.float6
     return Side(
         channels.astype(group.plane_dtype, copy=False),
         deviation.astype(group.plane_dtype),
-        inverse.astype(group.low_dtype),
-        group.pixel_index(),
-        group.cell_index(),
-    )
-
-
-def no_tensors(group: Group) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What stands for the pooled tensors where there are none."""
-    return np.zeros((0, 0), group.plane_dtype), np.zeros((0, 0), group.low_dtype)
-
-
-def pooled_tensors(group: Group) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Zeros (pixels, pixels) for NNGP and NTK behind the pool of `group`; empty without a pool."""
-    if group.window is None:
-        return no_tensors(group)
-    pixels = group.pixels // (group.window[0] * group.window[1])
-    return np.zeros((pixels, pixels), group.plane_dtype), np.zeros(
-        (pixels, pixels), group.low_dtype
+        inverse.astype(group.inverse_dtype),
+        group.spread(np.ones(group.geometry[:2], group.low_dtype)),
     )
 
 
 def _pooled(
     group: Group,
+    after: Group,
     side: Side,
     image: int,
     reach: tuple[int, int],
-    source: tuple[NDArray[Any], NDArray[Any]],
-) -> tuple[NDArray[Any], NDArray[Any]]:
+    source: PixelPairs,
+) -> PixelPairs:
     """The pooled tensors of an image with itself, at the offsets that variances need."""
     from workers.kernels.planes.core import run_group
 
-    sink = pooled_tensors(group)
+    sink, pooled = pooled_pairs(group, after)
     own = lags(group.geometry, half=True, reach=reach)
     run_group(
         group.geometry,
         group.layers,
-        side,
-        side,
+        side.flat,
+        side.flat,
         np.array([[image, image, 1]]),
         own,
         own,
         source,
         sink,
         make_scratch(group, side.channels.shape[1]),
-        group.precise,
+        *group.exact,
         np.zeros((1, 2)),
     )
-    return sink
+    return pooled

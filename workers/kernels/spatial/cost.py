@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.layers import Residual
+from workers.kernels.planes.layout import make_plan
 from workers.kernels.planes.network import EquilibriumNetwork
+from workers.kernels.spatial.core import core_precision
 from workers.kernels.spatial.geometry import Shape, after_layer, sample_grid, sides
 from workers.kernels.spatial.layers import Conv, PoolModel
 from workers.kernels.spatial.representation import Parts, Representation, network_parts
@@ -17,14 +19,20 @@ from workers.kernels.spec import KernelSpec
 DType = Literal["float32", "float64"]
 
 NANOSECONDS_PER_FLOP: dict[Representation, float] = {
-    "diagonal": 0.6,
-    "planes": 0.4,
-    "tensor": 1.4,
+    "diagonal": 0.1,
+    "planes": 0.15,
+    "tensor": 0.25,
 }
-"""One AVX-512 core, NTKs in float32; measured at 32 x 32 x 3 with ReLU."""
+"""One AVX-512 core, NTKs in float32. Measured at 32 x 32 x 3: 0.06-0.07 (ReLU, blocks of 32 samples
+by 32), 0.12 (erf; in float64, 0.20), 0.16 (ReLU), the latter two with blocks of 2 by 4."""
 
-CORE_NANOSECONDS_PER_FLOP = {"float32": 0.045, "float64": 0.09}
-"""The same of the compiled plane core, by the dtype of the results."""
+CORE_NANOSECONDS_PER_FLOP = {"float32": 0.015, "float64": 0.03}
+"""The same of the compiled plane core, by the dtype of the results. Measured without pools (depth
+5 and 21): 0.013 and 0.026."""
+
+CORE_POOL_NANOSECONDS = 2.5
+"""Per pixel pair in front of a pool, in the compiled core: into the pooled tensors, and there
+float32 results have NNGPs with float64 polynomials."""
 
 DOUBLE = 1.7
 """Factor of the same in float64."""
@@ -40,10 +48,6 @@ PLANES_BYTES = 16 << 20
 
 PLANES_COPIES = 12
 """Turned and doubled copies of one sample's arrays while its offsets are computed."""
-
-CORE_PADDING = 2.4
-"""What the compiled core holds of a sample over `sample_numbers` float64 numbers, besides the
-zeros after each row: inverses, indices."""
 
 POOLED_BYTES = 48
 """Bytes per pair of pixels behind the first pool, in the compiled core: both tensors, on the way
@@ -79,6 +83,7 @@ class SpatialCost:
     nanoseconds_per_pair: float
     pixel_pairs: int
     sample_numbers: int
+    dtype: DType
 
     @property
     def panel_bytes_per_sample(self) -> int:
@@ -86,9 +91,8 @@ class SpatialCost:
             return 8 * _layout_numbers(self.parts.core) * (self.parts.channels + 2)
         if self.parts.core is None:
             return 8 * self.sample_numbers
-        columns = self.parts.shape[1]
-        reach = max(layer.filter[-1] for layer in self.parts.trunk if isinstance(layer, Conv)) // 2
-        return math.ceil(8 * self.sample_numbers * CORE_PADDING * (columns + reach) / columns)
+        plan = make_plan(self.parts.core, core_precision(self.dtype))
+        return plan.image_bytes(self.parts.channels)
 
     @property
     def temporary_bytes(self) -> int:
@@ -113,6 +117,17 @@ def _pooled_pixels(parts: Parts) -> int:
     return 0
 
 
+def _pairs_before_pools(parts: Parts) -> int:
+    """Pairs of pixels in front of each pool, added up."""
+    shape: Shape | None = parts.shape
+    total = 0
+    for layer in parts.trunk:
+        if isinstance(layer, PoolModel):
+            total += _pairs(shape, 2)
+        shape = after_layer(layer, shape)
+    return total
+
+
 def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -> SpatialCost:
     """Cost of one pair of samples. Raises InvalidInputsError if they do not fit the network."""
     grid, channels = sample_grid(spec.layers, sample_shape)
@@ -124,8 +139,10 @@ def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) 
     flops += 2.0 * channels * math.prod(grid) ** power
     double = dtype == "float64" or not all(x.dual().float32_pairs for x in spec.activations)
     nanoseconds = NANOSECONDS_PER_FLOP[parts.representation] * (DOUBLE if double else 1.0)
+    pooled = 0.0
     if parts.core is not None:
         nanoseconds = CORE_NANOSECONDS_PER_FLOP[dtype]
+        pooled = CORE_POOL_NANOSECONDS * _pairs_before_pools(parts)
     numbers = math.prod(grid) * channels + _deviations(parts.layers, grid)
     if isinstance(parts.layers[0], Conv) and parts.representation == "tensor":
         # The input's own tensor is never made: inputs.tensor_inputs.
@@ -133,9 +150,10 @@ def spatial_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) 
     return SpatialCost(
         parts=parts,
         flops_per_pair=flops,
-        nanoseconds_per_pair=flops * nanoseconds,
+        nanoseconds_per_pair=flops * nanoseconds + pooled,
         pixel_pairs=widest,
         sample_numbers=numbers,
+        dtype=dtype,
     )
 
 
@@ -168,6 +186,7 @@ def _equilibrium_cost(
         nanoseconds_per_pair=flops * EQUILIBRIUM_NANOSECONDS_PER_FLOP,
         pixel_pairs=pixel_pairs,
         sample_numbers=_layout_numbers(network) * (parts.channels + 2),
+        dtype=dtype,
     )
 
 
