@@ -63,7 +63,7 @@ def pids(client: Client) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "placement", ["memory", *(pytest.param(p, marks=pytest.mark.slow) for p in ("full", "stream"))]
+    "placement", ["memory", pytest.param("stream", marks=pytest.mark.slow)]
 )
 def test_worker_killed_mid_solve_changes_not_one_bit(
     own_client: Client, blobs: BlobStore, placement: str
@@ -261,7 +261,7 @@ def test_a_task_that_starts_after_its_solve_was_released_holds_nothing(
         [ShareCall(Share(0, 0, 3))],
         np.ones((64, 16)),
         action=Multiply(precise=False),
-        hold=Hold(0, mirrors=False),
+        hold=Hold(0),
         idle_seconds=60.0,
         pure=False,
     )

@@ -19,12 +19,11 @@ from workers.analyses.checks import Floats
 from workers.analyses.eigenvalues import not_a_kernel
 from workers.analyses.kernel_pca import oriented
 from workers.one_worker import Computed
-from workers.solves.block_lanczos import EXTRA_COLUMNS, top_eigenpairs
+from workers.solves.block_lanczos import block_columns, top_eigenpairs
 from workers.solves.errors import SolveInterrupted, require_usable
 from workers.solves.lanczos_quadrature import Quadrature, lanczos_quadrature
 from workers.solves.operator import Products
 from workers.solves.request import OnProgress
-from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
@@ -54,7 +53,7 @@ class LargeSpectrum:
 def columns_of(request: LargeSpectrum) -> int:
     """Vectors that are multiplied at once."""
     wanted = max(request.largest, request.components)
-    return max(padded_columns(wanted + EXTRA_COLUMNS), request.probes)
+    return max(block_columns(wanted), request.probes)
 
 
 def run_large_spectrum(

@@ -32,10 +32,10 @@ from workers.predictions.stored_dynamics import (
     report,
 )
 from workers.predictions.time_factors import descent_factors, flow_factors
+from workers.solves.block_lanczos import block_columns
 from workers.solves.errors import SolveInterrupted, require_usable
 from workers.solves.request import OnProgress, SolveRequest
 from workers.solves.scratch import ROOT, Scratch, sweep_scratch
-from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.solution import Float64
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
@@ -86,7 +86,7 @@ def run_large_dynamics(
         start = zero if request.start.train is None else request.start.train
         training = Training(asked.loss, request.targets, start, ridge)
         # As wide as the block in which the largest eigenvalue is looked for.
-        operator = cluster.operator(source, max(columns, COLUMN_MULTIPLE))
+        operator = cluster.operator(source, max(columns, block_columns(1)))
         try:
             series = KernelSeries(
                 cluster,

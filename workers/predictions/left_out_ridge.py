@@ -18,14 +18,13 @@ import numpy as np
 from workers.predictions.folded_ridge import lost_digits
 from workers.predictions.ridge import LOST_RESIDUAL
 from workers.predictions.ridge_trial import Fit, LargeRidge, Trial, name_of
-from workers.solves.block_lanczos import top_eigenvalue
+from workers.solves.block_lanczos import block_columns, top_eigenvalue
 from workers.solves.cg_state import CGSettings
 from workers.solves.errors import SolveFailedError, SolveInterrupted
 from workers.solves.inverse_diagonal import inverse_diagonal
 from workers.solves.policy import left_out_worker_bytes
 from workers.solves.request import OnProgress
 from workers.solves.scratch import ROOT, Scratch
-from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.solution import Float64, Outcome
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.tiled_solver import TiledSettings, factor_in, solve_tiled
@@ -46,7 +45,7 @@ class LeftOutTrials:
     ) -> None:
         del diagonal, ridges  # a factor needs neither
         self._cluster, self._request, self._on_progress = cluster, request, on_progress
-        columns = max(request.targets.shape[1], COLUMN_MULTIPLE)  # those of `top_eigenvalue`
+        columns = max(request.targets.shape[1], block_columns(1))  # those of `top_eigenvalue`
         reserved = left_out_worker_bytes(request.source.layout, rhs=columns, base_bytes=0)
         self._largest: float | None = None  # eigenvalue of K
         self._operator = cluster.operator(request.source, columns, reserved_bytes=reserved)

@@ -15,13 +15,13 @@ from storage.blobs import BlobStore, open_blobs
 from workers.predictions.kernel_series import KernelSeries, OnPass
 from workers.predictions.time_factors import flow_factors
 from workers.solves.block_cg import block_cg
+from workers.solves.block_lanczos import block_columns
 from workers.solves.cg_solver import PreconditionerSettings, build_low_rank, choose_preconditioner
 from workers.solves.cg_state import CGSettings
 from workers.solves.errors import SolveFailedError, require_usable
 from workers.solves.memory import FLOAT64, tiled_worker_bytes
 from workers.solves.policy import Method, Room, method_for
 from workers.solves.scratch import Scratch
-from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.solution import Float64, Outcome, Solution
 from workers.solves.solve_cluster import SolveCluster
 from workers.solves.source import StoredTiles
@@ -53,7 +53,7 @@ def columns_in_time(
     `warnings` takes what a reader should know in the end. The columns raise SolveInterrupted, and
     SolveFailedError if the time takes too many passes or K is no Gram matrix.
     """
-    operator = cluster.operator(gram, max(width, COLUMN_MULTIPLE))
+    operator = cluster.operator(gram, max(width, block_columns(1)))
     try:
         series = KernelSeries(
             cluster,

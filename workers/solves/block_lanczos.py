@@ -17,7 +17,7 @@ from scipy.linalg import eigh, qr
 
 from workers.solves.errors import InvalidSolveError, SolveInterrupted, require_usable
 from workers.solves.operator import Products
-from workers.solves.skinny import padded_columns
+from workers.solves.skinny import GROUP_COLUMNS
 from workers.solves.solution import Float64, Outcome, SolveStats
 from workers.solves.spectrum import Spectrum
 
@@ -92,6 +92,11 @@ def top_eigenpairs(
     return Spectrum(values, vectors, residuals, count == rows, outcome, stats)
 
 
+def block_columns(count: int) -> int:
+    """Vectors that are multiplied at once to find `count` eigenvalues: whole groups."""
+    return -(-(count + EXTRA_COLUMNS) // GROUP_COLUMNS) * GROUP_COLUMNS
+
+
 def top_eigenvalue(operator: Products, *, should_stop: Callable[[], bool]) -> float:
     """λ₁ to TOP_TOLERANCE. Raises SolveInterrupted, and SolveFailedError if there is none."""
     found = top_eigenpairs(operator, 1, tolerance=TOP_TOLERANCE, should_stop=should_stop)
@@ -103,7 +108,7 @@ class _Space:
     """An orthonormal basis V of a Krylov space, T = VᵀKV, and the next block to multiply."""
 
     def __init__(self, rows: int, count: int, rng: np.random.Generator, space_bytes: int) -> None:
-        self.block = min(rows, padded_columns(count + EXTRA_COLUMNS))
+        self.block = min(rows, block_columns(count))
         self.count = count
         # Room for what a restart keeps (one block) and for two more.
         self.limit = max(space_bytes // (8 * rows), 3 * self.block)

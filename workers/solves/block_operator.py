@@ -214,7 +214,7 @@ class BlockOperator:
         if self.placement != "stream":
             # A worker that took over another's share keeps only as many as it was projected to.
             first = min(index for index, owner in self._owners.items() if owner == worker)
-            hold = Hold(first, mirrors=self.placement == "full")
+            hold = Hold(first)
         message = request.message
         argument: Any = message
         if message.nbytes > SCATTER_ABOVE_BYTES:

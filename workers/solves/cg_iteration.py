@@ -35,7 +35,6 @@ from scipy.linalg import qr
 from workers.solves.cg_state import CGProgress, CGSettings, CGState, Preconditioner
 from workers.solves.errors import SolveInterrupted
 from workers.solves.operator import Operator
-from workers.solves.skinny import padded_columns
 from workers.solves.solution import Float64, Outcome, SolveStats
 
 DRIFT_FACTOR = 0.1  # measured: drift of the residual ≈ 0.1·eps·‖K‖·‖x‖
@@ -244,7 +243,7 @@ class Iteration:
             return q, c, dropped
         left, sizes, right = np.linalg.svd(c, full_matrices=False)
         needed = int((sizes > DEFLATED_SHARE * self.settings.tolerance).sum())
-        kept = padded_columns(max(needed, 1))
+        kept = max(needed, 1)
         if kept >= len(c):
             return q, c, dropped
         lost = np.linalg.norm(sizes[kept:, None] * right[kept:], axis=0)

@@ -39,10 +39,9 @@ class ShareCall:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the tiles of this share for the next time; with `mirrors`, their transposes as well."""
+    """Keep the tiles of this share for the next time."""
 
     share_index: int
-    mirrors: bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def serve_shares(
         for call in calls:
             held = None
             if hold is not None and call.share.index == hold.share_index:
-                held = solve.shares.setdefault(hold.share_index, HeldTiles(mirrors=hold.mirrors))
+                held = solve.shares.setdefault(hold.share_index, HeldTiles())
             tiles = tiles_between(source.layout, *call.span)
             if isinstance(action, Multiply):
                 results[call.share.index] = multiply_tiles(
@@ -102,7 +101,6 @@ def serve_shares(
                     message,
                     precise=action.precise,
                     held=held,
-                    mirrors=hold is not None and hold.mirrors,
                     check_stop=check_stop,
                 )
             else:

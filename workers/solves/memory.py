@@ -13,7 +13,6 @@ from workers.solves.inverse_diagonal import panel_columns
 from workers.solves.operator import Placement
 from workers.solves.products import READ_AHEAD_TILES, STRIP_ROWS
 from workers.solves.scratch import READ_AHEAD_BLOCKS
-from workers.solves.skinny import padded_columns
 from workers.solves.throughput import BUFFER_BYTES
 from workers.solves.tiled_cholesky import GROUP_BLOCKS
 
@@ -27,11 +26,10 @@ SOLVER_BLOCKS = 14  # (m, k) float64 blocks alive in block_cg, scipy's QR and a 
 def vector_bytes(rows: int, columns: int, rhs: int) -> int:
     """Vectors of one application in a worker, K being (rows, columns).
 
-    The message, float32 copies in both orientations (padded, skinny.py) or one in float64, the
-    float64 sum, its serialised copy, and the two results of a tile.
+    The message, float32 copies in both orientations or one in float64, the float64 sum in both
+    orientations, and its serialised copy.
     """
-    padded = padded_columns(rhs)
-    return FLOAT64 * (2 * columns * padded + 3 * rows * padded)
+    return FLOAT64 * rhs * (2 * columns + 3 * rows)
 
 
 def apply_worker_bytes(
@@ -51,7 +49,7 @@ def apply_worker_bytes(
     """
     tile = tile_rows**2 * itemsize
     reading = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile
-    strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * padded_columns(rhs))
+    strips = FLOAT64 * (STRIP_ROWS * tile_rows + 4 * tile_rows * rhs)
     working = max(strips + vector_bytes(rows, columns, rhs), gathered_bytes)
     # The bandwidth is measured last, when the allocator may still hold all of the above.
     return base_bytes + held_bytes + reading + working + BUFFER_BYTES
@@ -63,7 +61,7 @@ def placement_bytes(
     """Peak of a worker under each placement, `rank` columns being gathered before CG starts."""
     tile = {"tile_rows": layout.chunk_shape[0], "itemsize": layout.itemsize}
     triangle = held_share_bytes(n_tiles=layout.stored_chunks, workers=workers, **tile)
-    held: dict[Placement, int] = {"full": 2 * triangle, "memory": triangle, "stream": 0}
+    held: dict[Placement, int] = {"memory": triangle, "stream": 0}
     return {
         placement: apply_worker_bytes(
             rows=layout.shape[0],
@@ -81,7 +79,7 @@ def placement_bytes(
 
 
 def held_share_bytes(*, n_tiles: int, workers: int, tile_rows: int, itemsize: int) -> int:
-    """Tiles that the fullest worker keeps under placement "memory"; twice that under "full"."""
+    """Tiles that the fullest worker keeps under placement "memory"."""
     return -(-n_tiles // max(workers, 1)) * tile_rows**2 * itemsize
 
 
@@ -163,7 +161,7 @@ def nystrom_worker_bytes(
     kernel = 3 * FLOAT64 * inducing * inducing  # K_SS of both sides, and its Cholesky factor
     # Two passes over all tiles follow, which say how far the model is from the exact solution.
     tiles = (READ_AHEAD_TILES + COPIES_OF_A_TILE) * tile_rows**2 * itemsize
-    strips = FLOAT64 * tile_rows * (STRIP_ROWS + 8 * padded_columns(rhs))
+    strips = FLOAT64 * tile_rows * (STRIP_ROWS + 8 * rhs)
     return base_bytes + tiles + strips + panel + 3 * stacked + 3 * factor + kernel
 
 

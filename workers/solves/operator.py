@@ -22,8 +22,8 @@ from workers.solves.solution import Float64
 from workers.solves.source import TileSource, tile_at, tiles_between
 from workers.solves.throughput import Throughput, read_bandwidth
 
-# full: the whole matrix in worker memory; memory: the stored triangle; stream: read at each pass.
-Placement = Literal["full", "memory", "stream"]
+# memory: the stored triangle in worker memory; stream: read at each pass.
+Placement = Literal["memory", "stream"]
 
 
 @dataclass
@@ -96,7 +96,7 @@ class LocalOperator:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source = source
-        self._held = None if placement == "stream" else HeldTiles(mirrors=placement == "full")
+        self._held = None if placement == "stream" else HeldTiles()
         self._should_stop = should_stop
         self.placement = f"local {placement}"
         self.traffic = Traffic()

@@ -14,8 +14,7 @@ M = m/5) |
 
 `cholesky` by name means tiled-cholesky where the square has no room.
 
-placement for cg, the first whose projection fits a worker: the full matrix in worker memory (twice
-the bytes, in 0.8 to 1.1 times the time of) the stored triangle in worker memory, the triangle
+placement for cg, the first whose projection fits a worker: the stored triangle in worker memory, or
 streamed from the store at each application.
 """
 
@@ -35,12 +34,12 @@ from workers.solves.memory import (
     tiled_worker_bytes,
 )
 from workers.solves.operator import Placement
-from workers.solves.skinny import NARROW_COLUMNS, padded_columns
+from workers.solves.skinny import NARROW_COLUMNS
 from workers.solves.tiled_cholesky import block_rows, factor_bytes
 
 Method = Literal["cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
 RequestedMethod = Literal["auto", "cg", "nystrom", "falkon", "cholesky", "tiled-cholesky"]
-RequestedPlacement = Literal["auto", "full", "memory", "stream"]
+RequestedPlacement = Literal["auto", "memory", "stream"]
 RequestedPreconditioner = Literal["auto", "none", "jacobi", "nystrom", "rpcholesky"]
 FactorPrecision = Literal["auto", "float32", "float64"]
 
@@ -114,7 +113,7 @@ def passes_worth_a_factor(rows: int, rhs: int) -> int:
 
     Fewer than NARROW_COLUMNS wait for memory, and so take as long as that many.
     """
-    columns = max(padded_columns(rhs), NARROW_COLUMNS)
+    columns = max(rhs, NARROW_COLUMNS)
     return max(TYPICAL_PASSES, -(-rows // (6 * columns)))
 
 
@@ -210,9 +209,8 @@ def choose_placement(
         what, instead = f"Placement '{requested}'", "use placement 'auto' or 'stream'"
         check_fits(what, projected_bytes[requested], worker_memory_bytes, instead)
         return requested
-    for placement in ("full", "memory"):
-        if worker_memory_bytes is None or projected_bytes[placement] <= worker_memory_bytes:
-            return placement
+    if _within(projected_bytes["memory"], worker_memory_bytes):
+        return "memory"
     return _streamed(projected_bytes["stream"], worker_memory_bytes)
 
 

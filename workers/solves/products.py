@@ -2,8 +2,8 @@
 
 Each tile is read once and used for itself and, above the diagonal of a symmetric matrix, for its
 transpose. Products of float32 tiles run in float32 (skinny.py) and are summed over tiles in
-float64; `precise` products convert the tile to float64 first. JAX is imported only when a float32
-product is made, which happens in workers.
+float64; `precise` products convert the tile to float64 first. JAX and numba are imported only when
+a float32 product is made, which happens in workers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.solves.skinny import SkinnyProducts
+from workers.solves.skinny import SkinnyProducts, on_accelerator
 from workers.solves.solution import Float64
 from workers.solves.source import Tile, TileSource, tile_buffer
 
@@ -31,41 +31,27 @@ class Partial:
     row_start: int
     values: Float64  # (rows, k)
     bytes_read: int  # from the store, 0 when the tiles were held
-    bytes_multiplied: int  # of tiles and kept transposes
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A tile as it is multiplied: A, and Aᵀ row by row where that is kept as well."""
-
-    values: Any
-    mirror: Any | None = None
+    bytes_multiplied: int  # of tiles
 
 
 class HeldTiles:
-    """Tiles kept in memory between applications: on the accelerator for float32, else in NumPy.
+    """Tiles kept in memory between applications: float32 on the accelerator if there is one, else
+    in NumPy."""
 
-    `mirrors`: also keep the transpose of every tile off the diagonal: the whole matrix in twice the
-    memory, multiplied in 0.8 to 1.1 times the time.
-    """
+    def __init__(self) -> None:
+        self._tiles: dict[tuple[int, int], Any] = {}
 
-    def __init__(self, *, mirrors: bool = False) -> None:
-        self._mirrors = mirrors
-        self._tiles: dict[tuple[int, int], Kept] = {}
-
-    def get(self, tile: Tile) -> Kept | None:
+    def get(self, tile: Tile) -> Any | None:
+        """A NumPy or JAX array."""
         return self._tiles.get((tile.i, tile.j))
 
-    def put(self, tile: Tile, values: NDArray[Any]) -> Kept:
+    def put(self, tile: Tile, values: NDArray[Any]) -> Any:
         """Keep `values` and return the kept object."""
-        copies: list[Any] = [values]
-        if self._mirrors and tile.mirrored:
-            copies.append(np.ascontiguousarray(values.T))
-        if values.dtype == np.float32:
+        kept: Any = values
+        if values.dtype == np.float32 and on_accelerator():
             import jax.numpy as jnp
 
-            copies = [jnp.asarray(copy) for copy in copies]
-        kept = Kept(*copies)
+            kept = jnp.asarray(values)
         self._tiles[(tile.i, tile.j)] = kept
         return kept
 
@@ -80,36 +66,28 @@ def multiply_tiles(
     *,
     precise: bool,
     held: HeldTiles | None = None,
-    mirrors: bool = False,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Partial:
     """The part of K V that these tiles contribute. `vectors`: (columns of K, k).
 
     With `held`, tiles are kept there after the first use; without, they are read ahead and
-    dropped, and `mirrors` makes every bit that of held tiles with mirrors. `check_stop` is called
-    before each tile and may raise.
+    dropped: the bits are the same. `check_stop` is called before each tile and may raise.
     """
     listed = list(tiles)
     if not listed:
         return Partial(0, np.zeros((0, vectors.shape[1])), 0, 0)
     reach = [t.rows for t in listed] + [t.cols for t in listed if t.mirrored]
     first, last = min(s.start for s in reach), max(s.stop for s in reach)
-    total = np.zeros((last - first, vectors.shape[1]))
+    total = np.zeros((vectors.shape[1], last - first))  # a row per vector, as tile_kernel adds
     float32 = source.layout.dtype == "float32" and not precise
-    products = _Float32Products(vectors) if float32 else _PreciseProducts(vectors)
+    products = SkinnyProducts(vectors) if float32 else _PreciseProducts(vectors)
     bytes_read = bytes_multiplied = 0
-    for tile, kept, fresh in _supply(source, listed, held):
+    for tile, values, fresh in _supply(source, listed, held):
         check_stop()
         bytes_read += fresh
-        if mirrors and held is None and tile.mirrored:
-            kept = Kept(kept.values, np.ascontiguousarray(kept.values.T))
-        bytes_multiplied += kept.values.nbytes
-        bytes_multiplied += kept.mirror.nbytes if kept.mirror is not None else 0
-        top, bottom = products(tile, kept)
-        total[tile.rows.start - first : tile.rows.stop - first] += top
-        if bottom is not None:
-            total[tile.cols.start - first : tile.cols.stop - first] += bottom
-    return Partial(first, total, bytes_read, bytes_multiplied)
+        bytes_multiplied += values.nbytes
+        products.add(values, tile.rows, tile.cols, total, first=first, mirrored=tile.mirrored)
+    return Partial(first, np.ascontiguousarray(total.T), bytes_read, bytes_multiplied)
 
 
 @dataclass(frozen=True)
@@ -139,7 +117,7 @@ def gather_columns(
     for tile, kept, fresh in _supply(source, wanted, held):
         check_stop()
         bytes_read += fresh
-        values = np.asarray(kept.values)
+        values = np.asarray(kept)
         right = inside(tile.cols)
         if right.size:
             local = indices[right] - tile.cols.start
@@ -153,7 +131,7 @@ def gather_columns(
 
 def _supply(
     source: TileSource, tiles: list[Tile], held: HeldTiles | None
-) -> Iterator[tuple[Tile, Kept, int]]:
+) -> Iterator[tuple[Tile, Any, int]]:
     """Each tile with its values and the bytes read for it, reading ahead of the consumer.
 
     Values that are not held are good until the next tile is asked for: their memory is used again.
@@ -171,13 +149,13 @@ def _supply(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
         waiting: list[tuple[Tile, Any]] = []
 
-        def finish(tile: Tile, pending: Any) -> tuple[Tile, Kept, int]:
+        def finish(tile: Tile, pending: Any) -> tuple[Tile, Any, int]:
             if pending is None:
                 there = held.get(tile) if held is not None else None
                 assert there is not None
                 return tile, there, 0
             values: NDArray[Any] = pending.result()
-            return tile, Kept(values) if held is None else held.put(tile, values), values.nbytes
+            return tile, values if held is None else held.put(tile, values), values.nbytes
 
         try:
             for number, tile in enumerate(tiles):
@@ -194,35 +172,31 @@ def _supply(
                     pending.cancel()
 
 
-class _Float32Products:
-    """float32 products (skinny.py)."""
-
-    def __init__(self, vectors: NDArray[Any]) -> None:
-        self._skinny = SkinnyProducts(vectors)
-
-    def __call__(self, tile: Tile, kept: Kept) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        if not tile.mirrored:
-            return self._skinny.forward(kept.values, tile.cols), None
-        if kept.mirror is None:
-            return self._skinny.both(kept.values, tile.rows, tile.cols)
-        top = self._skinny.forward(kept.values, tile.cols)
-        return top, self._skinny.forward(kept.mirror, tile.rows)
-
-
 class _PreciseProducts:
     """float64 products of float32 or float64 tiles, a strip of rows at a time."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
         self._vectors = np.ascontiguousarray(vectors, dtype=np.float64)
 
-    def __call__(self, tile: Tile, kept: Kept) -> tuple[Float64, Float64 | None]:
-        entries = np.asarray(kept.values)
-        right, left = self._vectors[tile.cols], self._vectors[tile.rows]
-        top = np.empty((entries.shape[0], right.shape[1]))
-        bottom = np.zeros((entries.shape[1], right.shape[1])) if tile.mirrored else None
+    def add(
+        self,
+        values: Any,
+        rows: slice,
+        cols: slice,
+        total: Float64,
+        *,
+        first: int,
+        mirrored: bool,
+    ) -> None:
+        """As `SkinnyProducts.add`."""
+        entries = np.asarray(values)
+        right, left = self._vectors[cols], self._vectors[rows] if mirrored else None
+        bottom = np.zeros((entries.shape[1], right.shape[1]))
         for start in range(0, entries.shape[0], STRIP_ROWS):
             strip = entries[start : start + STRIP_ROWS].astype(np.float64, copy=False)
-            np.matmul(strip, right, out=top[start : start + STRIP_ROWS])
-            if bottom is not None:
+            above = rows.start - first + start
+            total[:, above : above + len(strip)] += (strip @ right).T
+            if left is not None:
                 bottom += strip.T @ left[start : start + STRIP_ROWS]
-        return top, bottom
+        if left is not None:
+            total[:, cols.start - first : cols.stop - first] += bottom.T

@@ -1,20 +1,11 @@
-"""A float32 tile times a few columns, A V and Aᵀ U, the fastest way for each number of columns.
+"""A float32 tile times a few vectors, A V and Aᵀ U: compiled for CPUs, by XLA on accelerators.
 
-GB/s of entries of A, 2048-row tiles, one core of an AMD EPYC (AVX2) that sums an array at
-13-16 GB/s, medians of 5 on 2026-11-26, others on the machine; `python tests/benchmarks/solves.py`
-measures whole applications of K for 1, 8 and 16 columns:
+GB/s of entries of A with both products, 2048-row tiles in memory, one core of an AMD EPYC (AVX-512)
+that reads 36 GB/s and multiplies 224 GFLOP/s in large products of matrices; `python
+tests/benchmarks/solves.py` measures whole applications of K for 1, 8 and 16 vectors. Before, A V was
+XLA's and Uᵀ A was NumPy's:
 
-| columns | NumPy A V | XLA A V | NumPy Uᵀ A | XLA Uᵀ A |
-|---|---|---|---|---|
-| 1 | 16.5 | 13.2 | 17.7 | 10.1 |
-| 2 | 6.3 | 10.5 | 8.6 | 5.8 |
-| 4 | 5.2 | 11.0 | 8.7 | 3.6 |
-| 8 | 5.9 | 10.0 | 7.0 | 2.9 |
-| 10 | 4.8 | 5.4 | 5.2 | 2.7 |
-| 16 | 4.5 | 6.8 | 5.8 | 2.2 |
-
-So on a CPU A V is XLA's, Uᵀ A is NumPy's, and a single column is NumPy's both ways; from 9 columns
-on, the arithmetic is what takes the time. On accelerators all of it is XLA's.
+TABLE
 """
 
 from __future__ import annotations
@@ -24,62 +15,94 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.solves.solution import Float64
+
 NARROW_COLUMNS = 8  # up to these the memory takes the time, beyond them the arithmetic
-COLUMN_MULTIPLE = 16  # beyond those; XLA multiplies 16 columns faster than 10
-CACHED_ROWS = 256  # rows of a tile that are still in the cache when they are used again
+GROUP_COLUMNS = 4  # multiplied at once on a CPU; a group that is not whole costs nearly as much
 
 Float32 = NDArray[np.float32]
 
 
-def padded_columns(columns: int) -> int:
-    """Columns that are multiplied where `columns` are asked for: 1, 2, 4, 8, 16, 32, 48..."""
-    if columns <= NARROW_COLUMNS:
-        return 1 << max(columns - 1, 0).bit_length()
-    return -(-columns // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+def on_accelerator() -> bool:
+    """Whether float32 products run on something else than a CPU. Imports JAX."""
+    import jax
+
+    return bool(jax.default_backend() != "cpu")
 
 
 class SkinnyProducts:
-    """Products of float32 tiles with parts of `vectors` (columns of K, k). Imports JAX."""
+    """Products of float32 tiles with parts of `vectors` (columns of K, k)."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
+        # One way for the whole run, wherever its tiles lie: sums must not depend on that.
+        rows = np.ascontiguousarray(vectors.T, dtype=np.float32)
+        self._add = _Accelerated(rows) if on_accelerator() else _Compiled(rows)
+
+    def add(
+        self,
+        values: Any,
+        rows: slice,
+        cols: slice,
+        total: Float64,
+        *,
+        first: int = 0,
+        mirrored: bool,
+    ) -> None:
+        """Add A V and, if `mirrored`, Aᵀ U to `total` (k, n) in C order, whose column 0 is row
+        `first` of K V.
+
+        `values` is A, K[rows, cols]: a NumPy or JAX array.
+        """
+        self._add(values, rows, cols, total, first, mirrored)
+
+
+class _Compiled:
+    """On a CPU (tile_kernel.py)."""
+
+    def __init__(self, vectors: Float32) -> None:
+        from workers.solves import tile_kernel  # numba takes half a second
+
+        self._kernel, self._widest = tile_kernel, tile_kernel.widest_group()
+        most = tile_kernel.MOST_VECTORS
+        self._parts = [(c, vectors[c : c + most]) for c in range(0, len(vectors), most)]
+
+    def __call__(
+        self, values: Any, rows: slice, cols: slice, total: Float64, first: int, mirrored: bool
+    ) -> None:
+        a = np.asarray(values)
+        stride, remainder = divmod(a.strides[0], a.itemsize)
+        if a.strides[1] != a.itemsize or stride < a.shape[1] or remainder:
+            a = np.ascontiguousarray(a)
+            stride = a.shape[1]
+        # Read-only and flat, so that the kernel is compiled for one type of array.
+        count = (a.shape[0] - 1) * stride + a.shape[1]
+        entries = np.lib.stride_tricks.as_strided(a, (count,), (a.itemsize,), writeable=False)
+        for c, vectors in self._parts:
+            self._kernel.multiply(
+                entries, stride, *a.shape, vectors, rows.start, cols.start, mirrored,
+                self._widest, total[c : c + len(vectors)], rows.start - first, cols.start - first,
+            )  # fmt: skip
+
+
+class _Accelerated:
+    """By XLA, where tiles may lie already."""
+
+    def __init__(self, vectors: Float32) -> None:
         import jax
 
-        self._k = vectors.shape[1]
-        self._columns = np.zeros((vectors.shape[0], padded_columns(self._k)), dtype=np.float32)
-        self._columns[:, : self._k] = vectors
-        self._rows = np.ascontiguousarray(self._columns.T)
-        # One way for the whole run, wherever its tiles lie: sums must not depend on that.
-        self._on_cpu = jax.default_backend() == "cpu"
-        self._one = jax.jit(_one_product)
-        self._both = jax.jit(_both_products)
+        self._rows, self._columns = vectors, np.ascontiguousarray(vectors.T)
+        self._one, self._both = jax.jit(_one_product), jax.jit(_both_products)
 
-    def forward(self, values: Any, cols: slice) -> NDArray[Any]:
-        """A V: (rows of A, k)."""
+    def __call__(
+        self, values: Any, rows: slice, cols: slice, total: Float64, first: int, mirrored: bool
+    ) -> None:
         right = self._columns[cols]
-        if self._k == 1 and self._on_cpu:
-            return np.asarray(np.asarray(values) @ right)
-        return np.asarray(self._one(values, right))[:, : self._k]
-
-    def both(self, values: Any, rows: slice, cols: slice) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A V and Aᵀ U of a tile off the diagonal: (rows, k) and (columns, k)."""
-        left = np.ascontiguousarray(self._rows[:, rows])
-        if not self._on_cpu:
-            top, bottom = self._both(values, self._columns[cols], left)
-            return np.asarray(top)[:, : self._k], np.asarray(bottom)[: self._k].T
-        if self._k == 1:
-            return _single_column(np.asarray(values), left[0], self._columns[cols, 0])
-        return self.forward(values, cols), (left @ np.asarray(values))[: self._k].T
-
-
-def _single_column(a: Float32, left: Float32, right: Float32) -> tuple[Float32, Float32]:
-    """Both products, each entry of A fetched from memory once."""
-    top = np.empty((a.shape[0], 1), dtype=np.float32)
-    bottom = np.zeros(a.shape[1], dtype=np.float32)
-    for start in range(0, a.shape[0], CACHED_ROWS):
-        strip = a[start : start + CACHED_ROWS]
-        top[start : start + CACHED_ROWS, 0] = strip @ right
-        bottom += left[start : start + CACHED_ROWS] @ strip
-    return top, bottom[:, None]
+        if mirrored:
+            top, bottom = self._both(values, right, np.ascontiguousarray(self._rows[:, rows]))
+            total[:, cols.start - first : cols.stop - first] += np.asarray(bottom)
+        else:
+            top = self._one(values, right)
+        total[:, rows.start - first : rows.stop - first] += np.asarray(top).T
 
 
 def _one_product(a: Any, right: Any) -> Any:

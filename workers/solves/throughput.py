@@ -16,8 +16,8 @@ REPEATS = 3
 class Throughput:
     """Of all applications of an operator.
 
-    bytes_per_second: of entries of K that went through products (both triangles under placement
-        "full"), over the wall time of the applications, messages and reading included.
+    bytes_per_second: of stored entries of K, each of which goes through both products, over the
+        wall time of the applications, messages and reading included.
     memory_bytes_per_second: what its processes read together when they only sum an array.
     """
 

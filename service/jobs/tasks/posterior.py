@@ -45,10 +45,10 @@ from workers.solves.errors import InvalidSolveError
 from workers.solves.memory import FLOAT64, placement_bytes
 from workers.solves.policy import preconditioner_rank
 from workers.solves.prepare import cross_tiles, symmetric_tiles
-from workers.solves.skinny import COLUMN_MULTIPLE
 from workers.solves.source import StoredTiles
 from workers.solves.targets import Encoding
 
+BATCH_STEP = 16  # test samples by which a batch is made smaller until it fits
 MOST_AT_ONCE = 256  # test samples: more columns make a pass dearer, not the passes fewer
 
 
@@ -170,21 +170,20 @@ def prepare(context: JobContext, task: PosteriorTask) -> Work:
 
 
 def _batch(context: JobContext, training: Training) -> int:
-    """Test samples worked on at once: whole sixteens, which are multiplied fastest, as many as fit
-    this process and a worker that streams.
+    """Test samples worked on at once: as many as fit this process and a worker that streams.
 
     Raises TooLargeError if not even a few columns fit this process.
     """
     rows, layout = training.rows, training.source.layout
-    check_columns(context, rows, COLUMN_MULTIPLE, "The least batch of test samples")
+    check_columns(context, rows, BATCH_STEP, "The least batch of test samples")
     most = most_columns(context, rows)
-    batch = min(most - most % COLUMN_MULTIPLE, MOST_AT_ONCE)
+    batch = min(most - most % BATCH_STEP, MOST_AT_ONCE)
     limit, workers = context.compute.limit_bytes(), context.compute.expected_workers()
     rank = preconditioner_rank(rows)
-    while batch > COLUMN_MULTIPLE:
+    while batch > BATCH_STEP:
         if placement_bytes(layout, rhs=batch, rank=rank, workers=workers)["stream"] <= limit:
             break
-        batch -= COLUMN_MULTIPLE
+        batch -= BATCH_STEP
     return batch
 
 

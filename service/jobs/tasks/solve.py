@@ -88,10 +88,9 @@ class SolveTask(OnGram):
         le=100_000,
         description="Number of inducing points (nystrom, falkon); null: 20 sqrt(m).",
     )
-    placement: Literal["auto", "full", "memory", "stream"] = Field(
+    placement: Literal["auto", "memory", "stream"] = Field(
         default="auto",
-        description="Whether CG keeps the full matrix or the stored triangle in worker memory, or"
-        " reads the triangle at each pass.",
+        description="Whether CG keeps the stored triangle in worker memory or reads it at each pass.",
     )
     time_limit_seconds: float | None = Field(
         default=None,

@@ -74,8 +74,8 @@ def estimate_solve(
 ) -> SolveEstimate:
     """Cost of solving with the symmetric array `layout`.
 
-    For "cg" with placement "auto" the memory is that of the first placement (full matrix, stored
-    triangle, streaming) that fits `limit_bytes`.
+    For "cg" with placement "auto" the memory is that of the first placement (triangle in memory,
+    streaming) that fits `limit_bytes`.
     """
     m, tile_rows = layout.shape[0], layout.chunk_shape[0]
     tile = {"tile_rows": tile_rows, "itemsize": layout.itemsize, "base_bytes": base_bytes}
@@ -118,10 +118,8 @@ def estimate_solve(
         peaks = placement_bytes(layout, rhs=rhs, rank=rank, workers=workers, base_bytes=base_bytes)
         if placement != "auto":
             chosen = placement
-        elif peaks["memory"] <= limit_bytes:
-            chosen = "full" if peaks["full"] <= limit_bytes else "memory"
         else:
-            chosen = "stream"
+            chosen = "memory" if peaks["memory"] <= limit_bytes else "stream"
         peak = peaks[chosen]
         rate = _STREAMED_BYTES_PER_SECOND if chosen == "stream" else HELD_BYTES_PER_SECOND
         seconds = seconds_to_stream + applications * layout.stored_bytes / rate / workers

@@ -57,32 +57,30 @@ def test_named_methods_are_kept_or_refused() -> None:
 @pytest.mark.parametrize(
     ("requested", "projected", "limit", "expected"),
     [
-        ("auto", (20, 10, 5), 20, "full"),
-        ("auto", (21, 10, 5), 20, "memory"),
-        ("auto", (21, 20, 5), 10, "stream"),
-        ("auto", (21, 20, 5), None, "full"),
-        ("stream", (2, 1, 1), 10, "stream"),
-        ("memory", (2, 1, 1), 10, "memory"),
-        ("full", (2, 1, 1), 10, "full"),
+        ("auto", (10, 5), 10, "memory"),
+        ("auto", (11, 5), 10, "stream"),
+        ("auto", (20, 5), None, "memory"),
+        ("stream", (1, 1), 10, "stream"),
+        ("memory", (1, 1), 10, "memory"),
     ],
 )
 def test_placement(
-    requested: str, projected: tuple[int, int, int], limit: int | None, expected: str
+    requested: str, projected: tuple[int, int], limit: int | None, expected: str
 ) -> None:
     chosen = choose_placement(
         requested,  # type: ignore[arg-type]
-        projected_bytes=dict(zip(("full", "memory", "stream"), projected, strict=True)),  # type: ignore[arg-type]
+        projected_bytes=dict(zip(("memory", "stream"), projected, strict=True)),  # type: ignore[arg-type]
         worker_memory_bytes=limit,
     )
     assert chosen == expected
 
 
-@pytest.mark.parametrize("requested", ["full", "memory", "auto", "stream"])
+@pytest.mark.parametrize("requested", ["memory", "auto", "stream"])
 def test_placement_that_cannot_fit_is_refused(requested: str) -> None:
     with pytest.raises(TooLargeError):
         choose_placement(
             requested,  # type: ignore[arg-type]
-            projected_bytes={"full": 13, "memory": 12, "stream": 11},
+            projected_bytes={"memory": 12, "stream": 11},
             worker_memory_bytes=10,
         )
 
