@@ -218,10 +218,14 @@ class ArchiveBlobs:
         self._file.seek(offset + first)
         return self._file.read(max(last - first, 0))
 
-    def get_into(self, key: str, buffer: memoryview) -> int:
+    def get_into(
+        self, key: str, buffer: memoryview, seen: Callable[[memoryview], None] | None = None
+    ) -> int:
         data = self.get(key)
         part = data[: len(buffer)]
         buffer[: len(part)] = part
+        if seen is not None:
+            seen(buffer[: len(part)])
         return len(data)
 
     def tail(self, key: str, count: int) -> tuple[int, bytes]:

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -27,6 +27,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _TEMPORARY_PREFIX = ".tmp-"
 _MAX_SEGMENTS = 16
 _PUT_ATTEMPTS = 8
+_PART_BYTES = 512 << 10  # read at a time by those who look at them at once: half of an L2 cache
 
 
 @runtime_checkable
@@ -47,10 +48,13 @@ class BlobStore(Protocol):
         """Bytes [start, stop) of a blob (all of it by default). Raises NotFoundError."""
         ...
 
-    def get_into(self, key: str, buffer: memoryview) -> int:
+    def get_into(
+        self, key: str, buffer: memoryview, seen: Callable[[memoryview], None] | None = None
+    ) -> int:
         """Read a blob into `buffer` (bytes); the size of the blob, which may be larger.
 
-        Raises NotFoundError.
+        `seen` is called with each part of the buffer that was filled, in order, while that part is
+        likely to lie in a cache of the CPU. Raises NotFoundError.
         """
         ...
 
@@ -145,12 +149,17 @@ class LocalBlobs:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFoundError(f"There is no stored object {key!r}.") from None
 
-    def get_into(self, key: str, buffer: memoryview) -> int:
+    def get_into(
+        self, key: str, buffer: memoryview, seen: Callable[[memoryview], None] | None = None
+    ) -> int:
+        most = len(buffer) if seen is None else _PART_BYTES
         try:
             with self.path(key).open("rb", buffering=0) as file:
                 done = 0
-                while done < len(buffer) and (count := file.readinto(buffer[done:])):
-                    done += count
+                while part := file.readinto(buffer[done : done + most]):
+                    if seen is not None:
+                        seen(buffer[done : done + part])
+                    done += part
                 return done if done < len(buffer) else os.fstat(file.fileno()).st_size
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFoundError(f"There is no stored object {key!r}.") from None

@@ -38,14 +38,32 @@ def encode_chunk(values: npt.NDArray[np.generic], layout: ArrayLayout) -> bytes:
 
 
 def decode_chunk(
-    data: bytes | memoryview, layout: ArrayLayout, key: str
+    data: bytes | memoryview, layout: ArrayLayout, key: str, *, checksum: int | None = None
 ) -> npt.NDArray[np.floating]:
     """Inverse of `encode_chunk`: an array of the full chunk shape, padding included.
 
-    It is a view of `data`. `key` is for the message only. Raises CorruptChunkError when the size
-    or the checksum is wrong.
+    It is a view of `data`. `key` is for the message only; `checksum` is that of the data, if it was
+    computed while they were read (RunningChecksum). Raises CorruptChunkError when the size or the
+    checksum is wrong.
     """
-    return decode_values(data, layout.chunk_shape, layout.dtype, key)
+    return decode_values(data, layout.chunk_shape, layout.dtype, key, checksum=checksum)
+
+
+class RunningChecksum:
+    """CRC-32C of a chunk file of `file_bytes` bytes that comes in parts, in their order.
+
+    A part that was just read lies in the cache: its checksum takes half the time it takes later.
+    """
+
+    def __init__(self, file_bytes: int) -> None:
+        self._left = file_bytes - CHECKSUM_BYTES  # the checksum in the file is not part of it
+        self.value = 0
+
+    def add(self, part: memoryview) -> None:
+        count = min(len(part), self._left)
+        if count > 0:
+            self.value = google_crc32c.extend(self.value, np.frombuffer(part, np.uint8, count))
+            self._left -= count
 
 
 def encoded_bytes(chunk_shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
@@ -104,10 +122,15 @@ class ChunkBuffer:
 
 
 def decode_values(
-    data: bytes | memoryview, chunk_shape: tuple[int, ...], dtype: npt.DTypeLike, key: str
+    data: bytes | memoryview,
+    chunk_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    key: str,
+    *,
+    checksum: int | None = None,
 ) -> npt.NDArray[np.floating]:
     """`decode_chunk` for any float or integer dtype. No copy is made of `data`."""
-    check_bytes(data, encoded_bytes(chunk_shape, dtype), key)
+    check_bytes(data, encoded_bytes(chunk_shape, dtype), key, checksum=checksum)
     little = np.dtype(dtype).newbyteorder("<")
     values: npt.NDArray[np.floating] = np.frombuffer(
         data, little, count=math.prod(chunk_shape)
@@ -115,11 +138,19 @@ def decode_values(
     return values
 
 
-def check_bytes(data: bytes | memoryview, expected_bytes: int, key: str) -> None:
-    """Raises CorruptChunkError unless `data` has this size and ends in its own checksum."""
+def check_bytes(
+    data: bytes | memoryview, expected_bytes: int, key: str, *, checksum: int | None = None
+) -> None:
+    """Raises CorruptChunkError unless `data` has this size and ends in its own checksum.
+
+    `checksum`: what `data` really have, where that is known already.
+    """
     check_size(len(data), expected_bytes, key)
     stored = int.from_bytes(data[-CHECKSUM_BYTES:], "little")
-    actual = google_crc32c.value(np.frombuffer(data, np.uint8, count=len(data) - CHECKSUM_BYTES))
+    actual = checksum
+    if actual is None:
+        body = np.frombuffer(data, np.uint8, count=len(data) - CHECKSUM_BYTES)
+        actual = google_crc32c.value(body)
     if actual != stored:
         raise CorruptChunkError(
             f"Chunk {key} does not match its checksum (stored {stored:08x}, actual {actual:08x}).",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from storage import digest as trees
 from storage.blobs import BlobStore
 from storage.chunks import (
     ChunkBuffer,
+    RunningChecksum,
     check_size,
     decode_chunk,
     encode_values,
@@ -235,8 +236,12 @@ def read_chunk(
     """
     layout = _layout(manifest, name)
     key, mirrored = stored_chunk(manifest, layout, coords)
-    data = get_chunk(blobs, key) if buffer is None else _get_chunk_into(blobs, key, buffer)
-    values = decode_chunk(data, layout, key)
+    if buffer is None:
+        values = decode_chunk(get_chunk(blobs, key), layout, key)
+    else:
+        checksum = RunningChecksum(len(buffer))
+        data = _get_chunk_into(blobs, key, buffer, checksum.add)
+        values = decode_chunk(data, layout, key, checksum=checksum.value)
     if mirrored:
         values = values.T
     return values[tuple(slice(0, p.stop - p.start) for p in layout.chunk_extent(coords))]
@@ -343,9 +348,11 @@ def get_chunk(blobs: BlobStore, key: str) -> bytes:
         raise missing_chunk(key) from None
 
 
-def _get_chunk_into(blobs: BlobStore, key: str, buffer: memoryview) -> memoryview:
+def _get_chunk_into(
+    blobs: BlobStore, key: str, buffer: memoryview, seen: Callable[[memoryview], None]
+) -> memoryview:
     try:
-        size = blobs.get_into(key, buffer)
+        size = blobs.get_into(key, buffer, seen)
     except NotFoundError:
         raise missing_chunk(key) from None
     check_size(size, len(buffer), key)

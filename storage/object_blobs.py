@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -60,14 +60,19 @@ class ObjectBlobs:
         part = {"offset": first} if stop is None else (first, stop)
         return self._part(key, part, first)[1]
 
-    def get_into(self, key: str, buffer: memoryview) -> int:
+    def get_into(
+        self, key: str, buffer: memoryview, seen: Callable[[memoryview], None] | None = None
+    ) -> int:
         with self._reported(key):
             found = self._objects(key).get(key)
             size = int(found.meta["size"])
-            if size <= len(buffer):
+            whole = size <= len(buffer)
+            if whole:
                 buffer[:size] = memoryview(found.bytes())
-                return size
-        buffer[:] = self.get(key, start=0, stop=len(buffer))
+        if not whole:
+            buffer[:] = self.get(key, start=0, stop=len(buffer))
+        if seen is not None:
+            seen(buffer[:size])
         return size
 
     def tail(self, key: str, count: int) -> tuple[int, bytes]:

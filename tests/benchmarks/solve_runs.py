@@ -159,22 +159,29 @@ def operator(
     store: str, name: str, rows: int, matrix: str, columns: int, repeats: int
 ) -> dict[str, Any]:
     """Speed of one application to `columns` vectors in each placement, beside what the machine can
-    read.
+    do: read, read and check, and multiply.
 
-    The limit is measured before every application, so that others on the machine slow both.
+    The limits are measured before every application, so that others on the machine slow all.
     """
+    import jax
+
     from storage.blobs import open_blobs
     from storage.matrices import load_manifest
     from workers.solves.operator import LocalOperator
-    from workers.solves.source import StoredTiles
+    from workers.solves.source import StoredTiles, tile_buffer, tiles_between
 
     _, _, array = problem(name, rows)
     blobs = open_blobs(store)
     source = StoredTiles(store, load_manifest(blobs, matrix), array)
+    tiles = list(tiles_between(source.layout, 0, source.layout.stored_chunks))
     vectors = np.random.default_rng(0).standard_normal((rows, columns))
     keys = sorted(k for k in blobs.list(f"matrices/{matrix}/{array}/c"))
     paths = [path for key in keys if (path := blobs.path(key)) is not None]
     large = np.ones(256 << 18, dtype=np.float32)  # 256 MiB
+    square = jax.numpy.ones((2048, 2048), dtype=np.float32)
+    gemm = jax.jit(jax.numpy.matmul)
+    # Of stored bytes, were the 2 m² k operations of an application all that it does.
+    bytes_per_operation = source.layout.stored_bytes / (2 * rows**2 * columns)
 
     def memory() -> float:
         large.max()  # reads faster than np.dot or np.sum
@@ -184,6 +191,14 @@ def operator(
         buffer = memoryview(bytearray(paths[0].stat().st_size))
         return float(sum(blobs.get_into(key, buffer) for key in keys))
 
+    def checked() -> float:
+        buffer = tile_buffer(source.layout)
+        return float(sum(source.read(tile, buffer).nbytes for tile in tiles))
+
+    def arithmetic() -> float:
+        gemm(square, square).block_until_ready()
+        return 2 * 2048**3 * bytes_per_operation
+
     def forget() -> None:
         for path in paths:
             handle = os.open(path, os.O_RDONLY)
@@ -191,12 +206,12 @@ def operator(
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(handle)
 
+    arithmetic()  # compiles
     found = {}
-    for label, placement, limit, cold, clock in (
-        ("full matrix in memory", "full", memory, False, time.process_time),
-        ("triangle in memory", "memory", memory, False, time.process_time),
-        ("triangle from files in the page cache", "stream", files, False, time.process_time),
-        ("triangle from disk", "stream", files, True, time.perf_counter),
+    for label, placement, limits, cold, clock in (
+        ("triangle in memory", "memory", (memory,), False, time.process_time),
+        ("from files in the page cache", "stream", (files, checked), False, time.process_time),
+        ("from disk", "stream", (files, checked), True, time.perf_counter),
     ):
         made = LocalOperator(source, placement=placement)  # type: ignore[arg-type]
 
@@ -208,20 +223,25 @@ def operator(
         product()  # reads the tiles that are kept, and compiles
         samples = []
         for _ in range(repeats):
-            rates = []
-            for work in (limit, product):
+            rates = {}
+            for work in (*limits, arithmetic, product):
                 if cold:
                     forget()
-                rates.append(_rate(work, clock))
+                rates[work.__name__] = _rate(work, clock)
             samples.append(rates)
         made.close()
-        ratios = [ours / theirs for theirs, ours in samples]
         found[label] = {
             "clock": "CPU" if clock is time.process_time else "wall",
-            "limit_bytes_per_second": statistics.median(theirs for theirs, _ in samples),
-            "bytes_per_second": statistics.median(ours for _, ours in samples),
-            "ratio": statistics.median(ratios),
-            "ratios": ratios,
+            **{
+                f"{each}_bytes_per_second": statistics.median(rates[each] for rates in samples)
+                for each in samples[0]
+            },
+            # Of what reading alone allows, and of what the slowest of all these allows.
+            "of_reading": [rates["product"] / rates[limits[0].__name__] for rates in samples],
+            "of_limits": [
+                rates["product"] / min(rate for name, rate in rates.items() if name != "product")
+                for rates in samples
+            ],
         }
     return found
 

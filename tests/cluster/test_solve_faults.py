@@ -62,9 +62,7 @@ def pids(client: Client) -> dict[str, int]:
     return client.run(os.getpid)
 
 
-@pytest.mark.parametrize(
-    "placement", ["memory", pytest.param("stream", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("placement", ["memory", pytest.param("stream", marks=pytest.mark.slow)])
 def test_worker_killed_mid_solve_changes_not_one_bit(
     own_client: Client, blobs: BlobStore, placement: str
 ) -> None:

@@ -34,11 +34,6 @@ def lean(function: Function) -> Function:
     return _compiled(function, {**FAST, "_nrt": False})
 
 
-def ordered(function: Function) -> Function:
-    """`jit` for functions whose operations happen as they are written: their bits are promised."""
-    return _compiled(function, {**FAST, "fastmath": False})
-
-
 def inline(function: Function) -> Function:
     """Put `function` into its callers: for loops so short that passing arrays would count."""
     options: dict[str, Any] = {"fastmath": FAST_MATH, "error_model": "numpy"}

@@ -19,8 +19,7 @@ duplicate or converged right-hand sides cannot make a small system singular. It 
    across that replacement was measured to be far worse: the new residual is not in their Krylov
    space. No answer is returned as converged on the recursive residual alone.
 4. Converged columns are deflated: singular directions of C below a share of the tolerance leave Q,
-   and their norms are added to the residual from then on. Columns are multiplied in padded widths
-   (skinny.py), so this happens only where it saves a width.
+   and their norms are added to the residual from then on.
 """
 
 from __future__ import annotations

@@ -1,15 +1,31 @@
 """A float32 tile times a few vectors, A V and Aᵀ U: compiled for CPUs, by XLA on accelerators.
 
-GB/s of entries of A with both products, 2048-row tiles in memory, one core of an AMD EPYC (AVX-512)
-that reads 36 GB/s and multiplies 224 GFLOP/s in large products of matrices; `python
-tests/benchmarks/solves.py` measures whole applications of K for 1, 8 and 16 vectors. Before, A V was
-XLA's and Uᵀ A was NumPy's:
+GB/s of entries of A, 2048-row tiles in memory, one core of an AMD EPYC (AVX-512) that reads 36 GB/s
+and multiplies 224-246 GFLOP/s in large products of matrices (XLA), best of a few runs on
+2026-11-27, others on the machine; `python tests/benchmarks/solves.py` measures whole applications
+of K for 1, 8 and 16 vectors:
 
-TABLE
+| vectors | A V and Aᵀ U | A V alone | both, AVX2 code on the same core |
+|---|---|---|---|
+| 1 | 26.5 | 27.4 | 25.7 |
+| 2 | 26.1 | 25.7 | 27.9 |
+| 4 | 28.6 | 26.9 | 20.8 |
+| 8 | 21.9 | 23.9 | 11.6 |
+| 10 | 16.9 | 19.1 | 9.2 |
+| 16 | 11.7 | 20.8 | 6.0 |
+| 32 | 6.0 | 12.0 | |
+
+From 8 vectors on, the arithmetic is what takes the time: 175-190 GFLOP/s. With A V by XLA and Uᵀ A
+by NumPy it took 1.3, 2.4 and 2 times as long for 1, 8 and 16 vectors.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,9 +38,21 @@ GROUP_COLUMNS = 4  # multiplied at once on a CPU; a group that is not whole cost
 
 Float32 = NDArray[np.float32]
 
+_PLUGIN_PATHS = "PJRT_NAMES_AND_LIBRARY_PATHS"
 
+
+@cache
 def on_accelerator() -> bool:
-    """Whether float32 products run on something else than a CPU. Imports JAX."""
+    """Whether float32 products run on something else than a CPU.
+
+    JAX is asked, but not imported (a second) where it has nothing to find: no plugin, by any of
+    the ways in which it looks for them.
+    """
+    packages = any(find_spec(name) for name in ("jax_plugins", "libtpu"))
+    if "jax" not in sys.modules and not (
+        packages or entry_points(group="jax_plugins") or os.environ.get(_PLUGIN_PATHS)
+    ):
+        return False
     import jax
 
     return bool(jax.default_backend() != "cpu")
@@ -78,9 +106,10 @@ class _Compiled:
         count = (a.shape[0] - 1) * stride + a.shape[1]
         entries = np.lib.stride_tricks.as_strided(a, (count,), (a.itemsize,), writeable=False)
         for c, vectors in self._parts:
+            part, n, m = total[c : c + len(vectors)], a.shape[0], a.shape[1]
             self._kernel.multiply(
-                entries, stride, *a.shape, vectors, rows.start, cols.start, mirrored,
-                self._widest, total[c : c + len(vectors)], rows.start - first, cols.start - first,
+                entries, stride, n, m, vectors, rows.start, cols.start, mirrored,
+                self._widest, part, rows.start - first, cols.start - first,
             )  # fmt: skip
 
 

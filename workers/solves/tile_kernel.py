@@ -19,6 +19,7 @@ because numba's cache does not notice changes of functions in other files.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import llvmlite.binding as llvm
@@ -27,17 +28,18 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from workers.kernels.jit import ordered, wide
+from workers.kernels.jit import exact_jit, wide
 from workers.solves.skinny import GROUP_COLUMNS
 
 LANES = 16  # entries of a vector: one AVX-512 register, or two, or four smaller ones
 ROWS = 6  # of A in registers
 STRIP_ROWS = 42 * ROWS  # summed in float32, and read again for the next group of vectors
-BLOCK = 32 * LANES  # columns of A whose V and sums lie in the L1 cache
+BLOCK = 26 * LANES  # columns of A whose V and sums lie in the L1 cache; a fifth of 2048
 MOST_VECTORS = 32  # at once: their parts of a block still lie in the L2 cache
 
 Array = Any  # numba infers array types itself
 
+_helpers: Any = cgutils  # which has no types
 _FLOAT, _DOUBLE, _INT64 = ir.FloatType(), ir.DoubleType(), ir.IntType(64)
 _INT32 = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -46,9 +48,12 @@ _UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
 _ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 _MUL_ADD = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
 _PREFETCH = ir.FunctionType(ir.VoidType(), [_FLOAT.as_pointer(), _INT32, _INT32, _INT32])
+# LLVM does not look behind this, and so keeps no address per row, for which registers are too few.
+_OPAQUE = ir.InlineAsm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0")
 _INTO_L1 = [ir.Constant(_INT32, flag) for flag in (0, 3, 1)]  # read, keep in all caches, data
 
 
+@cache
 def widest_group() -> int:
     """Vectors whose 6 sums each fit into the registers of this CPU."""
     return GROUP_COLUMNS if llvm.get_host_cpu_features().get("avx512f") else 1
@@ -105,8 +110,8 @@ def _group(vectors: int, mirrored: bool) -> Callable[..., None]:
     def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
         a, row_bytes, v, u, below, width, sums, ahead, step = arguments
         module = build.module
-        mul_add = cgutils.get_or_insert_function(module, _MUL_ADD, "llvm.fmuladd.v16f32")
-        prefetch = cgutils.get_or_insert_function(module, _PREFETCH, "llvm.prefetch.p0")
+        mul_add = _helpers.get_or_insert_function(module, _MUL_ADD, "llvm.fmuladd.v16f32")
+        prefetch = _helpers.get_or_insert_function(module, _PREFETCH, "llvm.prefetch.p0")
 
         def at(base: Any, offset: Any, kind: Any) -> Any:
             return build.inttoptr(build.add(base, offset), kind.as_pointer())
@@ -118,11 +123,23 @@ def _group(vectors: int, mirrored: bool) -> Callable[..., None]:
             first = build.insert_element(_UNDEFINED, number, ir.Constant(_INT32, 0))
             return build.shuffle_vector(first, _UNDEFINED, _mask([0] * LANES))
 
-        rows = [build.add(a, build.mul(row_bytes, constant(i))) for i in range(ROWS)]
-        parts = [cgutils.alloca_once(build, _VECTOR) for _ in range(ROWS * vectors)]
+        triple = build.mul(row_bytes, constant(3))
+        double = build.shl(row_bytes, constant(1))
+
+        def rows_from(first: Any) -> list[Any]:
+            """Addresses of the rows of the group, as sums that are part of an instruction."""
+            first = build.call(_OPAQUE, [first])
+            fourth = build.call(_OPAQUE, [build.add(first, triple)])
+            return [
+                build.add(base, offset)
+                for base in (first, fourth)
+                for offset in (constant(0), row_bytes, double)
+            ]
+
+        parts = [_helpers.alloca_once(build, _VECTOR) for _ in range(ROWS * vectors)]
         for part in parts:
             build.store(_ZERO, part)
-        done, fetched = cgutils.alloca_once(build, _INT64), cgutils.alloca_once(build, _INT64)
+        done, fetched = _helpers.alloca_once(build, _INT64), _helpers.alloca_once(build, _INT64)
         build.store(constant(0), done)
         build.store(ahead, fetched)
 
@@ -133,10 +150,11 @@ def _group(vectors: int, mirrored: bool) -> Callable[..., None]:
         build.cbranch(build.icmp_unsigned("<", j, width), body, end)
 
         build.position_at_end(body)
-        entries = [build.load(at(row, j, _VECTOR), align=4) for row in rows]
+        rows = rows_from(build.add(a, j))
+        entries = [build.load(at(row, constant(0), _VECTOR), align=4) for row in rows]
         fetch = build.load(fetched)
-        for row in rows:
-            build.call(prefetch, [at(row, fetch, _FLOAT), *_INTO_L1])
+        for row in rows_from(build.add(a, fetch)):
+            build.call(prefetch, [at(row, constant(0), _FLOAT), *_INTO_L1])
         build.store(build.add(fetch, step), fetched)
         place = build.mul(j, constant(vectors))
         for c in range(vectors):
@@ -181,7 +199,7 @@ _forward_1, _forward_2, _forward_4 = (_group(vectors, mirrored=False) for vector
 _SUMS_1, _SUMS_2, _SUMS_4 = (_padded_sums(vectors) for vectors in (1, 2, 4))
 
 
-@ordered
+@exact_jit
 def _take(left: int, widest: int) -> int:
     """Vectors of the next group when `left` are left."""
     if left >= 4 and widest >= 4:
@@ -189,7 +207,16 @@ def _take(left: int, widest: int) -> int:
     return 2 if left >= 2 and widest >= 2 else 1
 
 
-@ordered
+@exact_jit
+def _groups(count: int, widest: int) -> int:
+    groups = c = 0
+    while c < count:
+        c += _take(count - c, widest)
+        groups += 1
+    return groups
+
+
+@exact_jit
 def _aligned(count: int) -> Array:
     """Uninitialised float32 numbers from the start of a cache line on."""
     room = np.empty(count + LANES, np.float32)
@@ -197,7 +224,7 @@ def _aligned(count: int) -> Array:
     return room[start : start + count]
 
 
-@ordered
+@exact_jit
 def _pack_right(vectors: Array, first: int, cols: int, widest: int, right: Array) -> None:
     """V for all blocks, each as (group, width / 16, vectors of the group, 16); 0 beyond `cols`."""
     count, place = len(vectors), 0
@@ -214,7 +241,7 @@ def _pack_right(vectors: Array, first: int, cols: int, widest: int, right: Array
             c += group
 
 
-@ordered
+@exact_jit
 def _pack_left(vectors: Array, first: int, height: int, widest: int, left: Array) -> None:
     """U of a strip as (group, rows, vectors of the group); 0 in rows beyond `height`."""
     count, place, c = len(vectors), 0, 0
@@ -229,8 +256,10 @@ def _pack_left(vectors: Array, first: int, height: int, widest: int, left: Array
         c += group
 
 
-@ordered
-def _add_below(below: Array, count: int, width: int, inside: int, widest: int, total: Array) -> None:
+@exact_jit
+def _add_below(
+    below: Array, count: int, width: int, inside: int, widest: int, total: Array
+) -> None:
     """Add the sums of a block to `total` (vectors, inside)."""
     place, c = 0, 0
     while c < count:
@@ -247,7 +276,7 @@ def _add_below(below: Array, count: int, width: int, inside: int, widest: int, t
         c += group
 
 
-@ordered
+@exact_jit
 def _add_sums(sums: Array, count: int, height: int, widest: int, total: Array) -> None:
     """Add the sums of a strip to `total` (vectors, height)."""
     place = 0
@@ -262,12 +291,12 @@ def _add_sums(sums: Array, count: int, height: int, widest: int, total: Array) -
             c += group
 
 
-@ordered
+@exact_jit
 def multiply(
     entries: Array, row: int, rows: int, cols: int, vectors: Array, first_row: int,
     first_col: int, mirrored: bool, widest: int, total: Array, top: int, bottom: int,
 ) -> None:  # fmt: skip
-    """Add A V to total[:, top:top + rows] and, if `mirrored`, Aᵀ U to total[:, bottom:bottom + cols].
+    """Add A V to total[:, top:] and, if `mirrored`, Aᵀ U to total[:, bottom:].
 
     A (rows, cols) float32 is entries[i * row + j]. `vectors` (at most MOST_VECTORS, n) float32 hold
     V from column `first_col` on and U from column `first_row` on. `total` is float64, one row
@@ -275,11 +304,7 @@ def multiply(
     """
     wide()
     count = len(vectors)
-    groups = 0
-    c = 0
-    while c < count:
-        c += _take(count - c, widest)
-        groups += 1
+    groups = _groups(count, widest)
     padded = -(-cols // LANES) * LANES
     right, below = _aligned(count * padded), _aligned(count * BLOCK)
     left, edge = _aligned(count * STRIP_ROWS), _aligned(ROWS * BLOCK)
@@ -299,16 +324,15 @@ def multiply(
             place = sums.ctypes.data
             for start in range(strip, strip + height, ROWS):
                 here = min(ROWS, strip + height - start)
-                address = entries.ctypes.data + 4 * (start * row + block)
-                row_bytes, ahead, stride = 4 * row, 4 * ROWS * row, 4 * width // groups
-                if here < ROWS or inside < width:  # a part that is not whole is made so
+                address, row_bytes = entries.ctypes.data + 4 * (start * row + block), 4 * row
+                # While a group of rows meets all vectors the next one is fetched, evenly.
+                ahead, part, step = 4 * ROWS * row, 4 * width // groups, 4 * LANES // groups
+                if here < ROWS or inside < width:  # made whole by zeros
                     edge[:] = 0.0
                     for i in range(here):
                         for j in range(inside):
                             edge[i * BLOCK + j] = entries[(start + i) * row + block + j]
-                    address, row_bytes, ahead, stride = edge.ctypes.data, 4 * BLOCK, 0, 0
-                # While one group of rows is multiplied the next is fetched, evenly.
-                step = 4 * LANES // groups if stride else 0
+                    address, row_bytes, ahead, part, step = edge.ctypes.data, 4 * BLOCK, 0, 0, 0
                 v = right.ctypes.data + 4 * count * block
                 u = left.ctypes.data
                 below_here = below.ctypes.data
@@ -340,11 +364,9 @@ def multiply(
                     v += group * size
                     below_here += group * size
                     u += 4 * strip_groups * ROWS * group
-                    ahead += stride
+                    ahead += part
                     c += group
             if mirrored:
-                start_below = bottom + block
-                below_total = total[:, start_below : start_below + inside]
-                _add_below(below, count, width, inside, widest, below_total)
-        above = total[:, top + strip : top + strip + height]
-        _add_sums(sums, count, height, widest, above)
+                place_below = total[:, bottom + block : bottom + block + inside]
+                _add_below(below, count, width, inside, widest, place_below)
+        _add_sums(sums, count, height, widest, total[:, top + strip : top + strip + height])

@@ -90,7 +90,8 @@ class SolveTask(OnGram):
     )
     placement: Literal["auto", "memory", "stream"] = Field(
         default="auto",
-        description="Whether CG keeps the stored triangle in worker memory or reads it at each pass.",
+        description="Whether CG keeps the stored triangle in worker memory, or reads it at each"
+        " pass.",
     )
     time_limit_seconds: float | None = Field(
         default=None,

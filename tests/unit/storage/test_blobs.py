@@ -106,8 +106,20 @@ def test_get_into_a_buffer_of_any_size(blobs: BlobStore, room: int) -> None:
     buffer = bytearray(b"-" * room)
     assert blobs.get_into("a", memoryview(buffer)) == 10
     assert bytes(buffer) == b"0123456789--"[:room]
+    seen: list[bytes] = []
+    assert blobs.get_into("a", memoryview(buffer), lambda part: seen.append(bytes(part))) == 10
+    assert b"".join(seen) == b"0123456789"[:room]
     with pytest.raises(NotFoundError):
         blobs.get_into("b", memoryview(buffer))
+
+
+def test_large_blobs_are_seen_in_parts_while_they_are_read(tmp_path: Path) -> None:
+    blobs, data = open_blobs(tmp_path), bytes(range(256)) * 6000
+    blobs.put("a", data)
+    buffer, seen = bytearray(len(data)), []
+    blobs.get_into("a", memoryview(buffer), lambda part: seen.append(bytes(part)))
+    assert len(seen) > 1
+    assert b"".join(seen) == bytes(buffer) == data
 
 
 def test_folders_are_not_blobs(blobs: BlobStore) -> None:

@@ -6,7 +6,13 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from storage.chunks import decode_chunk, decode_values, encode_chunk, encode_values
+from storage.chunks import (
+    RunningChecksum,
+    decode_chunk,
+    decode_values,
+    encode_chunk,
+    encode_values,
+)
 from storage.errors import CorruptChunkError
 from storage.format import ArrayLayout
 from support.matrices import random_array
@@ -40,6 +46,21 @@ def test_every_flipped_bit_is_detected(position: str, bit: int) -> None:
     data[where] ^= 1 << bit
     with pytest.raises(CorruptChunkError, match="checksum"):
         decode_chunk(bytes(data), LAYOUT, "c/0/0")
+    running = RunningChecksum(len(data))
+    running.add(memoryview(data))
+    with pytest.raises(CorruptChunkError, match="checksum"):
+        decode_chunk(bytes(data), LAYOUT, "c/0/0", checksum=running.value)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [100, 200], [255, 256, 257], [256], [259]])
+def test_a_checksum_in_parts_is_that_of_the_whole(cuts: list[int]) -> None:
+    values = random_array((8, 8))
+    data = encode_chunk(values, LAYOUT)
+    running = RunningChecksum(len(data))
+    for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        running.add(memoryview(data)[start:stop])
+    decoded = decode_chunk(data, LAYOUT, "c/0/0", checksum=running.value)
+    np.testing.assert_array_equal(decoded, values)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 4, 100, 259])
