@@ -41,6 +41,11 @@ class PanelCache:
     def held_bytes(self) -> int:
         return sum(panel.nbytes for panel in self._panels.values())
 
+    def clear(self) -> None:
+        """Forget all panels."""
+        with self._lock:
+            self._panels.clear()
+
     def get(self, key: PanelKey, read: Callable[[], PreparedPanel]) -> PreparedPanel:
         """The panel under `key`, read with `read()` when it is not held."""
         with self._lock:

@@ -177,10 +177,7 @@ class PixelTileWorker(TileWorker):
         from workers.kernels.pixels import PixelKernel
 
         spec = parse_kernel(task.kernel)
-        key = f"pixels:{spec.digest}"
-        if key not in self._state.kernels:
-            self._state.kernels[key] = PixelKernel(spec)
-        return self._state.kernels[key]
+        return self._state.kernel(f"pixels:{spec.digest}", lambda: PixelKernel(spec))
 
     def _image(self, info: DatasetInfo, index: int, plan: PixelPlan, kernel: Any) -> Any:
         """One image, prepared; cached in the worker like a panel of samples."""

@@ -38,6 +38,7 @@ from workers.kernels import cost
 from workers.logs import about_job
 from workers.panels import PreparedPanel
 from workers.plan import Tile, TilePlan
+from workers.relief import relieve
 from workers.stops import stop_key
 from workers.tile_arrays import TileArray, TileStatistics, stored_statistics
 from workers.trials import MAX_DEATHS, trial
@@ -133,15 +134,20 @@ def finish_batch(worker: type[TileWorker], task: TileTask, tiles: tuple[Tile, ..
     """`compute_batch` with another idea of what to do with the values of a tile."""
     with about_job(task.job):
         started = time.perf_counter()
-        result = _finish_batch(worker, task, tiles)
+        state = worker_state()
+        try:
+            result = _finish_batch(worker, task, tiles, state)
+        finally:
+            relieve(state)
         seconds = time.perf_counter() - started
         logger.info("%d tiles of %s in %.2f s.", len(result.done), task.manifest.id, seconds)
         return result
 
 
-def _finish_batch(kind: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...]) -> BatchResult:
+def _finish_batch(
+    kind: type[TileWorker], task: TileTask, tiles: tuple[Tile, ...], state: WorkerState
+) -> BatchResult:
     blobs = open_blobs(task.store_url)
-    state = worker_state()
     state.panels.limit_bytes = task.panel_cache_bytes
     worker = kind(task, blobs, state, _stop_check(blobs, task.stop_key))
     if len(tiles) > 1:
@@ -293,9 +299,7 @@ class TileWorker:
         from workers.kernels import compile_kernel, parse_kernel  # imports JAX, only in workers
 
         spec = parse_kernel(task.kernel)
-        if spec.digest not in self._state.kernels:
-            self._state.kernels[spec.digest] = compile_kernel(spec)
-        return self._state.kernels[spec.digest]
+        return self._state.kernel(spec.digest, lambda: compile_kernel(spec))
 
     def _panel(self, info: DatasetInfo, rows: slice, kernel: Any) -> PreparedPanel:
         """Samples `rows` in the kernel's dtype, prepared block by block."""

@@ -8,6 +8,7 @@ worker, for instance in tests and in library use, every call gets a fresh state.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from distributed import get_worker
@@ -23,7 +24,13 @@ class WorkerState:
 
     def __init__(self) -> None:
         self.panels = PanelCache(limit_bytes=0)
-        self.kernels: dict[str, Any] = {}  # kernel digest -> CompiledKernel
+        self.kernels: dict[str, Any] = {}  # by digest, the one used last at the end
+
+    def kernel(self, key: str, compiled: Callable[[], Any]) -> Any:
+        """The kernel under `key`, made with `compiled()` when it is not held."""
+        found = self.kernels.pop(key, None)
+        self.kernels[key] = compiled() if found is None else found
+        return self.kernels[key]
 
 
 def worker_state() -> WorkerState:
