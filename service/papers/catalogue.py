@@ -6,10 +6,12 @@ from typing import Any
 
 from service.papers import (
     cdeq_small,
+    cntk_small,
     depth_convergence,
     deq_depth,
     deq_mnist,
     inpainting,
+    limits,
     mnist_pca,
     smoothness,
     unit_circle,
@@ -23,9 +25,11 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
     deq_mnist.EXPERIMENT,
     deq_depth.EXPERIMENT,
     cdeq_small.EXPERIMENT,
+    cntk_small.EXPERIMENT,
     depth_convergence.EXPERIMENT,
     smoothness.EXPERIMENT,
     inpainting.EXPERIMENT,
+    limits.EXPERIMENT,
 )
 
 

@@ -41,6 +41,18 @@ class Lab:
         task = {"type": "gram", "kernel": dict(kernel), "x1": x1, "x2": x2, **options}
         return str(self._finish(task, label).matrix)
 
+    def measured_gram(
+        self, label: str, kernel: Mapping[str, Any], x1: str, **options: Any
+    ) -> dict[str, Any]:
+        """The summary of a Gram matrix that is computed for its time only, and deleted again with
+        its data set."""
+        task = {"type": "gram", "kernel": dict(kernel), "x1": x1, **options}
+        job = self._finish(task, label)
+        summary = dict(self.client.result(job.id)["summary"])
+        self.client.delete_matrix(str(job.matrix))
+        self.client.delete_dataset(x1)
+        return summary
+
     def task(self, label: str, kind: str, **fields: Any) -> str:
         """The id of the matrix that a task of the type `kind` with these `fields` makes."""
         return str(self._finish({"type": kind, **fields}, label).matrix)

@@ -18,23 +18,41 @@ class PhotographUnavailableError(GramianError):
 
 
 def photograph(side: int) -> Floats:
-    """(side, side, 3) in [0, 1]: the middle square of china.jpg of scikit-learn (427 x 640; by
-    Ingrid Truemper, CC BY 2.0), as means of square blocks. Raises PhotographUnavailableError."""
-    try:
-        from sklearn.datasets import load_sample_image
-
-        whole = load_sample_image("china.jpg").astype(np.float64) / 255
-    except ImportError as error:
-        raise PhotographUnavailableError(
-            "The photograph comes with scikit-learn and is read by Pillow.",
-            advice="Install them with: pip install 'gramian[paper]'",
-        ) from error
+    """(side, side, 3) in [0, 1]: the middle square of the photograph, as means of square blocks.
+    Raises PhotographUnavailableError."""
+    whole = _china()
     block = min(whole.shape[:2]) // side
     edge = block * side
     top, left = ((n - edge) // 2 for n in whole.shape[:2])
     square = whole[top : top + edge, left : left + edge]
     means: Floats = square.reshape(side, block, side, block, 3).mean(axis=(1, 3))
     return means
+
+
+def crops(count: int, side: int, seed: int) -> NDArray[np.float32]:
+    """(count, side, side, 3) in [0, 1]: squares of the photograph at random places; `side` at most
+    427. Raises PhotographUnavailableError."""
+    whole = _china().astype(np.float32)
+    rng = np.random.default_rng(seed)
+    tops = rng.integers(whole.shape[0] - side + 1, size=count)
+    lefts = rng.integers(whole.shape[1] - side + 1, size=count)
+    return np.stack(
+        [whole[top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
+    )
+
+
+def _china() -> Floats:
+    """(427, 640, 3) in [0, 1]: china.jpg of scikit-learn (by Ingrid Truemper, CC BY 2.0)."""
+    try:
+        from sklearn.datasets import load_sample_image
+
+        whole: Floats = load_sample_image("china.jpg").astype(np.float64) / 255
+    except ImportError as error:
+        raise PhotographUnavailableError(
+            "The photograph comes with scikit-learn and is read by Pillow.",
+            advice="Install them with: pip install 'gramian[paper]'",
+        ) from error
+    return whole
 
 
 def neighbour_mean(image: Floats, observed: Mask) -> Floats:

@@ -19,11 +19,14 @@ from service.client import Client
 from service.demo.embedded import embedded_service
 from service.papers import (
     cdeq_small,
+    cntk_small,
     depth_convergence,
     deq_depth,
     deq_mnist,
     figure,
+    image_sets,
     inpainting,
+    limits,
     mnist_pca,
     smoothness,
     unit_circle,
@@ -34,7 +37,7 @@ from service.papers.lab import Lab
 from service.papers.photograph import photograph
 from service.papers.report import Report, write
 from support import full_tensor as naive
-from workers.kernels import compile_kernel
+from workers.kernels import compile_kernel, parse_kernel
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +117,7 @@ def test_planes_of_colour_become_channels() -> None:
     rows = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 48)
     labels = np.zeros(2, np.int64)
     images = Images("made", "cifar10", False, rows, labels, rows, labels)
-    found = cdeq_small.pictures(images, rows)
+    found = image_sets.pictures(images, rows)
     assert found.shape == (2, 4, 4, 3)
     np.testing.assert_allclose(255 * found[1, 2, 3], 48 + 11 + np.array([0, 16, 32]), rtol=1e-6)
 
@@ -133,6 +136,77 @@ def test_cdeq_small(lab: Lab, tmp_path: Path) -> None:
     assert report.comparisons[0].published == "37.49 %"
     assert any("not CIFAR-10" in sentence for sentence in report.differences)
     assert len(write(report, tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_cntk_small(lab: Lab, tmp_path: Path) -> None:
+    size = cntk_small.Size(
+        train=20, test=15, flatten_depths=(3,), gap_depths=(2,), myrtle=("myrtle5",), ridges=(1e-2,)
+    )
+    report = cntk_small.measure(lab, size)
+    images = load_images("mnist")
+    rows = np.concatenate([images.x_train[:20], images.x_test[:15]]).astype(float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = dict(zip(_texts(report, "kernel"), _column(report, "accuracy_percent"), strict=True))
+    relu = {"op": "activation", "fn": "relu"}
+    for name, readout, depth in (
+        ("CNTK, 2 layers, global average pool", "global_avg_pool", 1),
+        ("CNTK, 3 layers, flatten", "flatten", 2),
+    ):
+        conv = {"op": "conv", "filter": [3, 3], "w_std": 2**0.5}
+        layers = [*[conv, relu] * depth, {"op": readout}, {"op": "dense"}]
+        ntk = compile_kernel({"layers": layers})(rows.reshape(35, 28, 28, 1))["ntk"]
+        percent = 100 * _accuracy(ntk, images.y_train[:20], images.y_test[:15], 1e-2)
+        assert found[name] == pytest.approx(percent)
+    assert list(found)[1] == "myrtle5"
+    assert any("context, not the comparison" in sentence for sentence in report.differences)
+    assert "78 %" in report.comparisons[0].published
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_layers_are_counted_with_the_readout() -> None:
+    kernels = {n.name: n.kernel for n in cntk_small.networks(cntk_small.EXPERIMENT.full)}
+    kernel = kernels["CNTK, 14 layers, global average pool"]
+    layers = parse_kernel(dict(kernel)).layers
+    assert sum(layer.op in ("conv", "dense") for layer in layers) == 14
+
+
+@pytest.mark.slow
+def test_limits(lab: Lab, tmp_path: Path) -> None:
+    size = limits.Size(images=(2, 3), sides=(8, 12), side_images=2, repeats=2)
+    before = [matrix.id for matrix in lab.client.matrices()]
+    report = limits.measure(lab, size)
+    assert [matrix.id for matrix in lab.client.matrices()] == before  # nothing is left behind
+    assert _column(report, "images").tolist() == [2, 3] * 3 + [2, 2] * 3
+    assert _column(report, "side").tolist() == [32, 32] * 3 + [8, 12] * 3
+    work, pairs = _column(report, "work_seconds"), _column(report, "pairs")
+    assert (work > 0).all()
+    np.testing.assert_allclose(_column(report, "seconds_per_pair"), work / pairs)
+    # 10^6 images: by m^2 from the largest measured number.
+    seconds = work[1] / pairs[1] * (10**6 * (10**6 + 1) / 2)
+    assert report.comparisons[0].here.startswith(limits.duration(seconds))
+    assert report.comparisons[0].published.startswith("160 years")
+    assert report.comparisons[2].published.startswith("20,000 years")
+    assert report.comparisons[3].published.startswith("about 150 days")
+    assert report.comparisons[5].published == "-"
+    assert len(write(report, tmp_path)) == 4
+
+
+def test_laws_of_time_and_their_words() -> None:
+    sizes = [16, 32, 64, 128]
+    law = limits.law(sizes, [7.0, *(3e-6 * size**4.0 for size in sizes[1:])])
+    assert law.exponent == pytest.approx(4)
+    assert law.at(224) == pytest.approx(3e-6 * 224**4)
+    assert limits.from_last(sizes, [1, 2, 3, 4.0], 4.0).at(256) == pytest.approx(64)
+    assert limits.pairs_of(500) == 125_250
+    for seconds, text in (
+        (5e9, "160 years"),
+        (6.25e11, "20,000 years"),
+        (150 * 86400, "150 days"),
+        (3599, "60 minutes"),
+        (0.5, "0.5 seconds"),
+    ):
+        assert limits.duration(seconds) == text
 
 
 @pytest.mark.slow
