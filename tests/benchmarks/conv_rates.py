@@ -2,9 +2,10 @@
 
 python tests/benchmarks/conv_rates.py --peer-python .venv-nt/bin/python
 
-CNTK-GAP of 32 x 32 x 3 images, 3 x 3 filters, at several depths, and Myrtle-5. Every implementation
-runs as a process of its own on one core; times are medians of its CPU time after one warm-up call
-(compilation not counted), without the preparation of images, which is given beside them.
+CNTK-GAP of 32 x 32 x 3 images, 3 x 3 filters, at several depths, Myrtle-5, 7 and 10, and ResNet-50.
+Every implementation runs as a process of its own on one core; times are medians of its CPU time
+after one warm-up call (compilation not counted), without the preparation of images, which is given
+beside them. `--networks 5 11 21 myrtle5` leaves the others out.
 """
 
 from __future__ import annotations
@@ -33,26 +34,42 @@ OURS = {
     "JAX mixed": ("traced", "mixed"),
     "JAX fast": ("traced", "fast"),
 }
-# (dtype, images per side of a call): the peer is faster per pair on batches; the best one counts.
-PEER = (("float32", 1), ("float64", 2))
+# Strides: all pairs of pixels at once (workers/kernels/spatial), by dtype.
+RESNET = {
+    "JAX tensors, float32 (default)": ("tensor", "float32"),
+    "JAX tensors, float64": ("tensor", "float64"),
+}
+EXACT = ("numba double", "JAX tensors, float64")
+MYRTLES = {"myrtle5": (2, 1, 1), "myrtle7": (2, 2, 2), "myrtle10": (3, 3, 3)}
+NETWORKS = ("5", "11", "21", *MYRTLES, "resnet50")
+# (dtype, images per side of a call): the peer is faster per pair on batches, in float64 by 15 % on
+# 4 x 4 pairs than on 2 x 2; its float32 is the slower one on any. Ours has 2 x 2 pairs.
+PEER = (("float32", 1), ("float64", 4))
+PEER_IMAGES = 8
 KINDS = ("random", "saturated", "constant")
 
 
 def network_of(name: str) -> Any:
-    """`myrtle5`, or a number of layers."""
+    """One of MYRTLES, or a number of layers."""
     from workers.kernels.duals.relu_like import ReluLikeDual
     from workers.kernels.planes import Activation, AveragePool, Convolution, Network
 
     layer = (Convolution((3, 3), w_std=2**0.5), Activation(ReluLikeDual(1.0, 0.0)))
+    if name not in MYRTLES:
+        return Network((SIDE, SIDE), layer * int(name), 2**0.5)
     pool = AveragePool((2, 2))
-    stages = (*layer * 2, pool, *layer, pool, *layer) if name == "myrtle5" else layer * int(name)
+    first, second, third = MYRTLES[name]
+    stages = (*layer * first, pool, *layer * second, pool, *layer * third)
     return Network((SIDE, SIDE), stages, 2**0.5)
+
+
+def noise_of(count: int) -> NDArray[np.float64]:
+    return np.random.default_rng(1).random((count, SIDE, SIDE, 3))
 
 
 def images_of(kind: str) -> NDArray[np.float64]:
     """(4, 32, 32, 3): noise; mostly black and white pixels; constants of different values."""
-    rng = np.random.default_rng(1)
-    noise = rng.random((4, SIDE, SIDE, 3))
+    noise = noise_of(4)
     if kind == "saturated":
         return np.clip(3 * noise - 1, 0, 1).round(1)
     if kind == "constant":
@@ -60,37 +77,59 @@ def images_of(kind: str) -> NDArray[np.float64]:
     return noise
 
 
-def entries(name: str) -> float:
+def entries(name: str) -> float | None:
     """Entries times layers of one pair."""
-    if name == "myrtle5":
-        return 2 * SIDE**4 + (SIDE // 2) ** 4 + (SIDE // 4) ** 4
-    return int(name) * SIDE**4
+    if name in MYRTLES:
+        return sum(n * (SIDE >> level) ** 4 for level, n in enumerate(MYRTLES[name]))
+    return int(name) * SIDE**4 if name.isdigit() else None
+
+
+def tensors(dtype: str) -> tuple[Any, Any]:
+    """How to prepare images and what gives their NTKs, for ResNet-50 in the kernel language."""
+    from workers.kernels import compile_kernel
+
+    kernel = compile_kernel("resnet50-preact")
+
+    def prepare(images: NDArray[Any]) -> Any:
+        return kernel.panel(images.astype(dtype), block_rows=len(images))
+
+    def block(left: Any, right: Any) -> Any:
+        return kernel.block(left, right, symmetric=False, block_rows=right.rows)
+
+    return prepare, block
+
+
+def planes(network: str, core: Any, precision: Any) -> tuple[Any, Any]:
+    """The same for a network of `network_of`."""
+    from workers.kernels.planes import gram_block, prepare
+
+    net = network_of(network)
+    return (
+        lambda images: prepare(net, images, precision, core=core),
+        lambda left, right: gram_block(net, left, right, False, precision),
+    )
 
 
 def run_ours(path: str, network: str, core: str, precision: str, repeats: int) -> None:
     """The measured process: prints one JSON line."""
-    from workers.kernels.planes import gram_block, prepare
-
-    net = network_of(network)
+    prepare, block = tensors(precision) if core == "tensor" else planes(network, core, precision)
     with np.load(path) as file:
         images = {kind: file[kind] for kind in KINDS}
+    noise = images["random"]
     start = time.process_time()
-    ready = prepare(net, images["random"], precision, core=core)  # type: ignore[arg-type]
-    gram_block(net, ready[:1], ready[1:2], False, precision)  # type: ignore[arg-type]
+    block(prepare(noise[:2]), prepare(noise[2:]))
     first = time.process_time() - start
     start = time.process_time()
-    ready = prepare(net, images["random"], precision, core=core)  # type: ignore[arg-type]
-    prepared = (time.process_time() - start) / len(images["random"])
+    left, right = prepare(noise[:2]), prepare(noise[2:])
+    prepared = (time.process_time() - start) / len(noise)
     times = []
     for _ in range(repeats):
         start = time.process_time()
-        gram_block(net, ready[:2], ready[2:], False, precision)  # type: ignore[arg-type]
+        block(left, right)
         times.append((time.process_time() - start) / 4)
     values = {}
     for kind, stack in images.items():
-        side = prepare(net, stack, precision, core=core)  # type: ignore[arg-type]
-        block = gram_block(net, side[:2], side, False, precision)  # type: ignore[arg-type]
-        values[kind] = block["ntk"].tolist()
+        values[kind] = block(prepare(stack[:2]), prepare(stack))["ntk"].tolist()
     document = {"seconds": times, "prepare": prepared, "first": first, "values": values}
     print(json.dumps(document))
 
@@ -102,10 +141,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npz"
         stacks = {kind: images_of(kind) for kind in KINDS}
-        np.savez(path, images=stacks["random"], **stacks)
+        np.savez(path, images=noise_of(PEER_IMAGES), **stacks)
         for network in networks:
             runs = {}
-            for name, (core, precision) in OURS.items():
+            for name, (core, precision) in (RESNET if network == "resnet50" else OURS).items():
                 command = [str(Path(__file__)), "--ours", str(path), network, core, precision]
                 runs[name] = json.loads(one_core([sys.executable, *command, str(repeats)]))
                 print(network, name, statistics.median(runs[name]["seconds"]), flush=True)
@@ -122,13 +161,14 @@ def measure(
 def rows_of(network: str, runs: dict[str, Any]) -> list[list[str]]:
     """One table row per implementation."""
     peers = [statistics.median(r["seconds"]) for n, r in runs.items() if n.startswith("neural")]
-    exact = {kind: np.array(v) for kind, v in runs["numba double"]["values"].items()}
-    rows = []
+    reference = next(runs[name] for name in EXACT if name in runs)
+    exact = {kind: np.array(v) for kind, v in reference["values"].items()}
+    rows, size = [], entries(network)
     for name, run in runs.items():
         median = statistics.median(run["seconds"])
         spread = (max(run["seconds"]) - min(run["seconds"])) / median
         errors = ["", "", ""]
-        if "values" in run and name != "numba double":
+        if "values" in run and name not in EXACT:
             errors = [
                 f"{np.abs(np.array(run['values'][kind]) / exact[kind] - 1).max():.1e}"
                 for kind in KINDS
@@ -141,7 +181,7 @@ def rows_of(network: str, runs: dict[str, Any]) -> list[list[str]]:
                 name,
                 f"{1e3 * median:.1f}",
                 f"{100 * spread:.0f} %",
-                f"{1e9 * median / entries(network):.2f}",
+                "" if size is None else f"{1e9 * median / size:.2f}",
                 f"{min(peers) / median:.1f}" if peers else "",
                 *errors,
                 f"{1e3 * run['prepare']:.1f}" if "prepare" in run else "",
@@ -158,7 +198,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer-python", type=Path, help="Python that has neural-tangents 0.6.5")
-    parser.add_argument("--networks", nargs="+", default=["5", "11", "21", "myrtle5"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--peer-dtypes", nargs="+", default=["float32", "float64"])
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
@@ -176,7 +216,7 @@ def main() -> None:
 def page(document: dict[str, Any]) -> str:
     """The results as Markdown."""
     heads = [
-        "layers",
+        "layers, or network",
         "implementation",
         "CPU ms per pair",
         "spread",
@@ -191,15 +231,15 @@ def page(document: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return "\n\n".join(
         [
-            f"# CNTK with global average pooling, {SIDE} x {SIDE} x 3, 3 x 3 filters, one core",
+            f"# Convolutional kernels with global average pooling, {SIDE} x {SIDE} x 3, one core",
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
             f"{machine['system']}; Python {machine['python']}, {versions}; {machine['date']}; "
             f"load average before: {machine['load_before']:.1f}.",
             "Command: `python tests/benchmarks/conv_rates.py --peer-python .venv-nt/bin/python`. "
             "Medians of CPU time; spread = (largest - smallest)/median. NTK errors: largest "
-            "relative difference from `numba double`, which the tests compare with full tensors "
-            "at small sizes; for the peer, of one pair. A first call compiles, or reads what was "
-            "compiled from its cache.",
+            "relative difference from `numba double` (`JAX tensors, float64`), which the tests "
+            "compare with full tensors at small sizes; for the peer, of one pair. A first call "
+            "compiles, or reads what was compiled from its cache.",
             table(heads, rows),
         ]
     )

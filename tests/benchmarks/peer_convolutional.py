@@ -28,12 +28,32 @@ def main(path: str, network: str, dtype: str, batch: int, repeats: int) -> None:
         conv = stax.Conv(1, (3, 3), padding="SAME", W_std=root_two)
         return [conv, stax.Relu()] * count
 
-    if network == "myrtle5":
-        pool = stax.AvgPool((2, 2), strides=(2, 2))
-        stages = [*layers(2), pool, *layers(1), pool, *layers(1)]
+    pool = stax.AvgPool((2, 2), strides=(2, 2))
+
+    def conv(size: int, stride: int = 1) -> object:
+        return stax.Conv(1, (size, size), strides=(stride, stride), padding="SAME")
+
+    def bottleneck(stride: int, projected: bool) -> object:
+        relu = stax.Relu()
+        body = stax.serial(relu, conv(1), relu, conv(3, stride), relu, conv(1))
+        shortcut = stax.serial(relu, conv(1, stride)) if projected else stax.Identity()
+        return stax.serial(stax.FanOut(2), stax.parallel(shortcut, body), stax.FanInSum())
+
+    myrtles = {"myrtle5": (2, 1, 1), "myrtle7": (2, 2, 2), "myrtle10": (3, 3, 3)}
+    if network in myrtles:
+        first, second, third = (layers(count) for count in myrtles[network])
+        stages = [*first, pool, *second, pool, *third]
+    elif network == "resnet50":
+        blocks = [
+            bottleneck(2 if stage and not block else 1, not block)
+            for stage, count in enumerate((3, 4, 6, 3))
+            for block in range(count)
+        ]
+        stages = [conv(7, 2), pool, *blocks, stax.Relu()]
     else:
         stages = layers(int(network))
-    net = stax.serial(*stages, stax.GlobalAvgPool(), stax.Dense(1, W_std=root_two))
+    readout = 1.0 if network == "resnet50" else root_two
+    net = stax.serial(*stages, stax.GlobalAvgPool(), stax.Dense(1, W_std=readout))
     compiled = jax.jit(lambda a, b: net[2](a, b, ("nngp", "ntk")))
     left, right = images[:batch], images[batch : 2 * batch]
 

@@ -228,8 +228,9 @@ def _chunks(columns: int) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _pair_function(network: Network, precision: Precision) -> Callable[..., Any]:
-    import jax
     import jax.numpy as jnp
+
+    from workers.kernels.wide_jit import wide_jit
 
     count = len(traced_groups(network))
 
@@ -239,14 +240,14 @@ def _pair_function(network: Network, precision: Precision) -> Callable[..., Any]
             tensors = _run_group(network, number, precision, left[number], right[number], tensors)
         return jnp.stack(tensors)
 
-    return jax.jit(run)
+    return wide_jit(run)
 
 
 @functools.lru_cache(maxsize=64)
 def _group_function(network: Network, number: int, precision: Precision) -> Callable[..., Any]:
-    import jax
+    from workers.kernels.wide_jit import wide_jit
 
-    return jax.jit(functools.partial(_run_group, network, number, precision))
+    return wide_jit(functools.partial(_run_group, network, number, precision))
 
 
 def _run_group(

@@ -35,6 +35,7 @@ from workers.kernels.spatial.recursion import (
 from workers.kernels.spatial.representation import network_parts
 from workers.kernels.spatial.structure import normalization
 from workers.kernels.spatial.torus import plane_sums, torus_of
+from workers.kernels.wide_jit import wide_jit
 
 if TYPE_CHECKING:
     from workers.kernels.spec import KernelSpec
@@ -55,8 +56,8 @@ class Program:
         self._normalization = normalization(spec.layers)
         self._pair_dtype = jnp.float32 if single else jnp.float64
         self.group = ROW_GROUP if self.parts.representation == "diagonal" else 1
-        self.prepare = jax.jit(self._prepare)
-        self.row = jax.jit(self._row, static_argnames=("wanted",))
+        self.prepare = wide_jit(self._prepare)
+        self.row = wide_jit(self._row, static_argnames=("wanted",))
 
     def _prepare(self, x: jax.Array) -> Samples:
         """Samples (n, P, Q, C) ready for `row`."""
