@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from storage.blobs import open_blobs
 from storage.errors import CorruptChunkError
 from storage.format import ArrayLayout
 from support.matrices import sealed_gram
+from workers.solves import products, skinny
 from workers.solves.errors import SolveInterrupted
 from workers.solves.products import HeldTiles, multiply_tiles
 from workers.solves.source import ArrayTiles, StoredTiles, Tile, row_panel, tiles_between
@@ -132,6 +134,22 @@ def test_held_tiles_are_read_once_ever() -> None:
     assert len(source.reads) == len(held) == 10
     assert again.bytes_read == precise.bytes_read == 0
     np.testing.assert_array_equal(first.values, again.values)
+
+
+def test_tiles_held_by_an_accelerator_give_the_bits_of_streamed_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (products, skinny):  # XLA runs on this CPU instead
+        monkeypatch.setattr(module, "on_accelerator", lambda: True)
+    k, v = symmetric(100), np.random.default_rng(1).standard_normal((100, 3))
+    source, held = ArrayTiles(k, 32), HeldTiles()
+    streamed = multiply_tiles(source, all_tiles(source), v, precise=False)
+    for _ in range(2):
+        part = multiply_tiles(source, all_tiles(source), v, precise=False, held=held)
+        np.testing.assert_array_equal(part.values, streamed.values)
+    assert isinstance(held.get(all_tiles(source)[0]), jax.Array)
+    exact = k.astype(np.float64) @ v
+    assert np.abs(streamed.values - exact).max() <= 3e-6 * np.abs(exact).max()
 
 
 def test_stops_between_tiles_and_stops_reading() -> None:
