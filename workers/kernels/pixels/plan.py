@@ -55,8 +55,9 @@ MAX_BLOCK_BYTES = 64 << 20
 """Of one output of one block."""
 
 STORE_NANOSECONDS = 30.0
-"""Per pixel pair: from its plane into the slab, and from there into the block. Not calibrated: on a
-busy Xeon 96 x 96 pixels at depth 10 took 2.8 times what the model says."""
+"""Per pixel pair: from its plane into the slab, from there into the block, and to the store. On one
+AVX-512 core 13-23, 38 in diagonal blocks, of which half is computed: 96 x 96 pixels at depth 10
+take a worker 3.0 s of CPU time, and the model says 3.7."""
 
 
 @dataclass(frozen=True)
