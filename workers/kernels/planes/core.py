@@ -65,45 +65,30 @@ def _total(a: Array, base: Index, n: Index) -> float:
 def _nngp(
     high: Array, left: Index, mid: Index, right: Index, bias: float, plane: Index,
     dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
-    low: Array, root: Index, s_low: Index, r: Array, layer: int, n: Index,
+    low: Array, root: Index, s_low: Index, r: Array, layer: int, gamma: float, signed: bool,
+    n: Index,
 ) -> None:  # fmt: skip
-    """K' = S + U t R(u) where rho >= 0; S and t for the NTK. Where v = 0, all are 0."""
-    r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
-    r3, r4, r5 = r[layer, 3], r[layer, 4], r[layer, 5]
-    shift, cast = high.dtype.type(bias), low.dtype.type
-    for k in range(n):
-        v = dx[x + k] * dy[y + k]
-        s = min((high[left + k] + high[mid + k]) + (high[right + k] + shift), v)
-        gap = cast(v - s)
-        t = math.sqrt(gap * (vx[x + k] * vy[y + k]))
-        u = t * t
-        kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * r5))))
-        low[root + k] = t
-        low[s_low + k] = s
-        high[plane + k] = s + gap * (t * kappa)
-
-
-@inline
-def _nngp_signed(
-    high: Array, left: Index, mid: Index, right: Index, bias: float, plane: Index,
-    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
-    low: Array, root: Index, s_low: Index, r: Array, layer: int, gamma: float, n: Index,
-) -> None:  # fmt: skip
-    """The same for either sign: U = v - |S|, and gamma S instead of S where S < 0."""
+    """K' = S + U t R(u), or gamma S + U t R(u) where S < 0; S and t for the NTK. Where v = 0, all
+    are 0. `signed`: a constant of each call, so that the case of rho >= 0 is a shorter loop."""
     r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
     r3, r4, r5 = r[layer, 3], r[layer, 4], r[layer, 5]
     shift, cast, below = high.dtype.type(bias), low.dtype.type, high.dtype.type(gamma)
     for k in range(n):
         v = dx[x + k] * dy[y + k]
-        s = (high[left + k] + high[mid + k]) + (high[right + k] + shift)
-        s = max(min(s, v), -v)
-        gap = cast(v - abs(s))
+        s = min((high[left + k] + high[mid + k]) + (high[right + k] + shift), v)
+        if signed:
+            s = max(s, -v)
+            linear = s if s >= 0 else below * s
+            gap = cast(v - abs(s))
+        else:
+            linear = s
+            gap = cast(v - s)
         t = math.sqrt(gap * (vx[x + k] * vy[y + k]))
         u = t * t
         kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * r5))))
         low[root + k] = t
         low[s_low + k] = s
-        high[plane + k] = (s if s >= 0 else below * s) + gap * (t * kappa)
+        high[plane + k] = linear + gap * (t * kappa)
 
 
 @lean
@@ -139,7 +124,8 @@ def _nngp_double(
 @inline
 def _ntk(
     low: Array, left: Index, mid: Index, right: Index, plane: Index,
-    root: Index, s_low: Index, inside: Index, p: Array, layer: int, gamma: float, n: Index,
+    root: Index, s_low: Index, inside: Index, p: Array, layer: int, gamma: float, signed: bool,
+    n: Index,
 ) -> None:  # fmt: skip
     """T' = (1 - t P) theta where S >= 0, (gamma + t P) theta where S < 0.
 
@@ -153,7 +139,9 @@ def _ntk(
         u = t * t
         acute = t * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
         theta = (low[left + k] + low[mid + k]) + (low[right + k] + low[s_low + k])
-        slope = low[inside + k] - acute if low[s_low + k] >= 0 else lowest + acute
+        slope = low[inside + k] - acute
+        if signed:
+            slope = slope if low[s_low + k] >= 0 else lowest + acute
         low[plane + k] = theta * slope
 
 
@@ -257,22 +245,24 @@ def _layers(
                 gamma, length,
             )  # fmt: skip
         elif signed:
-            _nngp_signed(
+            _nngp(
                 high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, root, s_low, r, layer,
-                gamma, length,
+                gamma, True, length,
             )  # fmt: skip
         else:
             _nngp(
                 high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, root, s_low, r, layer,
-                length,
+                gamma, False, length,
             )  # fmt: skip
         a, b, c = third, third, third
         if layer > 0 or not fresh:
             a, b, c = _box(low, plane, first, second, third, width, up, side, length)
         if exact_ntk is not None:
             _ntk_double(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, length)
+        elif signed:
+            _ntk(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, True, length)
         else:
-            _ntk(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, length)
+            _ntk(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, False, length)
         if rescale != 1:
             for k in range(length):
                 high[plane + k] *= rescale
