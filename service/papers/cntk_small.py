@@ -183,8 +183,7 @@ def _depth_panel(
 def _differences(images: Images, split: Split, ridge: float) -> tuple[str, ...]:
     sentences = [
         "The published numbers are of other numbers of images, so none can be equal: they are the"
-        " context, not the comparison. Arora et al.'s table of CNTKs on 2000 images is not at hand"
-        " where this was written and is left out.",
+        " context, not the comparison.",
         "Arora et al. regress without regularisation, and fix the first and the last layer where"
         f" there is a global average pool; here all layers are trained, with a ridge of {ridge:g}"
         " trace/m, chosen before the others in the table were computed.",
