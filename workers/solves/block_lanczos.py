@@ -17,11 +17,11 @@ from scipy.linalg import eigh, qr
 
 from workers.solves.errors import InvalidSolveError, SolveInterrupted, require_usable
 from workers.solves.operator import Products
-from workers.solves.skinny import GROUP_COLUMNS
 from workers.solves.solution import Float64, Outcome, SolveStats
 from workers.solves.spectrum import Spectrum
 
 EXTRA_COLUMNS = 10  # of a block beyond the wanted eigenvalues
+BLOCK_MULTIPLE = 16  # wider blocks need fewer passes over K
 SPACE_BYTES = 512 << 20  # of the basis; at least three blocks are kept whatever their size
 TOP_TOLERANCE = 1e-4  # of `top_eigenvalue`
 FLOOR_FACTOR = 3.0  # × eps × λ_max: residuals that float32 products cannot go below
@@ -93,8 +93,8 @@ def top_eigenpairs(
 
 
 def block_columns(count: int) -> int:
-    """Vectors that are multiplied at once to find `count` eigenvalues: whole groups."""
-    return -(-(count + EXTRA_COLUMNS) // GROUP_COLUMNS) * GROUP_COLUMNS
+    """Vectors that are multiplied at once to find `count` eigenvalues."""
+    return -(-(count + EXTRA_COLUMNS) // BLOCK_MULTIPLE) * BLOCK_MULTIPLE
 
 
 def top_eigenvalue(operator: Products, *, should_stop: Callable[[], bool]) -> float:

@@ -19,7 +19,8 @@ duplicate or converged right-hand sides cannot make a small system singular. It 
    across that replacement was measured to be far worse: the new residual is not in their Krylov
    space. No answer is returned as converged on the recursive residual alone.
 4. Converged columns are deflated: singular directions of C below a share of the tolerance leave Q,
-   and their norms are added to the residual from then on.
+   and their norms are added to the residual from then on. A narrower block needs more passes, so
+   this happens only where it halves a block, or makes it 16 columns narrower.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ class Iteration:
             return q, c, dropped
         left, sizes, right = np.linalg.svd(c, full_matrices=False)
         needed = int((sizes > DEFLATED_SHARE * self.settings.tolerance).sum())
-        kept = max(needed, 1)
+        kept = _block_width(max(needed, 1))
         if kept >= len(c):
             return q, c, dropped
         lost = np.linalg.norm(sizes[kept:, None] * right[kept:], axis=0)
@@ -296,6 +297,13 @@ class Iteration:
             resumed_at=self.resumed_at,
             details=dict(self.details),
         )
+
+
+def _block_width(needed: int) -> int:
+    """Columns that a block keeps when it needs `needed`: 1, 2, 4, 8, 16, 32, 48, ..."""
+    if needed <= 8:
+        return 1 << (needed - 1).bit_length()
+    return -(-needed // 16) * 16
 
 
 def _orthonormal(block: Float64) -> tuple[Float64, Float64]:

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from workers.solves.solution import Float64
 
 NARROW_COLUMNS = 8  # up to these the memory takes the time, beyond them the arithmetic
-GROUP_COLUMNS = 4  # multiplied at once on a CPU; a group that is not whole costs nearly as much
 
 Float32 = NDArray[np.float32]
 

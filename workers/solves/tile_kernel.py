@@ -29,12 +29,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from workers.kernels.jit import exact_jit, wide
-from workers.solves.skinny import GROUP_COLUMNS
 
 LANES = 16  # entries of a vector: one AVX-512 register, or two, or four smaller ones
 ROWS = 6  # of A in registers
 STRIP_ROWS = 42 * ROWS  # summed in float32, and read again for the next group of vectors
 BLOCK = 26 * LANES  # columns of A whose V and sums lie in the L1 cache; a fifth of 2048
+WIDEST_GROUP = 4  # vectors
 MOST_VECTORS = 32  # at once: their parts of a block still lie in the L2 cache
 
 Array = Any  # numba infers array types itself
@@ -56,7 +56,7 @@ _INTO_L1 = [ir.Constant(_INT32, flag) for flag in (0, 3, 1)]  # read, keep in al
 @cache
 def widest_group() -> int:
     """Vectors whose 6 sums each fit into the registers of this CPU."""
-    return GROUP_COLUMNS if llvm.get_host_cpu_features().get("avx512f") else 1
+    return WIDEST_GROUP if llvm.get_host_cpu_features().get("avx512f") else 1
 
 
 def _padded_sums(vectors: int) -> int:

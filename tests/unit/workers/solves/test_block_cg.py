@@ -9,6 +9,7 @@ import pytest
 
 from support.grams import ridge_solution, spd
 from workers.solves.block_cg import CGProgress, CGSettings, CGState, block_cg
+from workers.solves.cg_iteration import _block_width
 from workers.solves.operator import LocalOperator
 from workers.solves.solution import Outcome, Solution
 from workers.solves.source import ArrayTiles
@@ -70,6 +71,12 @@ def test_one_search_space_for_all_columns_needs_fewer_passes() -> None:
     together = block_cg(operator(k), b).stats.applications
     alone = [block_cg(operator(k), b[:, [c]]).stats.applications for c in (0, 4)]
     assert together < min(alone) < sum(alone)
+
+
+def test_widths_to_which_a_block_is_narrowed() -> None:
+    # One column at a time doubled the passes over the NTK of 20000 images: 578 instead of 245.
+    widths = [_block_width(needed) for needed in (1, 2, 3, 5, 8, 9, 16, 17, 33)]
+    assert widths == [1, 2, 4, 8, 8, 16, 16, 32, 48]
 
 
 @pytest.mark.parametrize(
