@@ -80,8 +80,9 @@ SERIES_BYTES = 2 * SLICE_BYTES
 COMPUTE_BUFFERS = 8
 """Block-sized arrays alive at once in the compiled block (state, its successor, outputs)."""
 
-ROW_BUFFERS = 6
-"""Row-panel-sized arrays per side: rows, scaled rows, float64 copies."""
+PRODUCT_BYTES_PER_NUMBER: dict[DType, int] = {"float32": 44, "float64": 60}
+"""Copies of the rows of both panels that the product and the repair of close pairs make, bytes per
+number of a row, by the dtype of results: what XLA allocates for both programs, and a tenth."""
 
 LAYER_ROW_NUMBERS = 6
 """float64 numbers per row and layer: deviations and unit vectors, and their stacked copies."""
@@ -133,15 +134,17 @@ def kernel_cost(spec: KernelSpec, sample_shape: tuple[int, ...], dtype: DType) -
     layers = sum(1 for _ in walk(spec.layers))
     itemsize = 8 if computed_in_float64(spec, dtype) else 4
     series = layers if takes_series(spec, dtype) else 0
-    row_numbers = ROW_BUFFERS * embedded + LAYER_ROW_NUMBERS * layers
+    panel_bytes = panel_bytes_per_number(spec, dtype, features) * features
     return KernelCost(
         representation="scalar",
         flops_per_pair=flops_per_pair(spec, features),
         nanoseconds_per_pair=nanoseconds_per_pair(spec, features, dtype),
-        panel_bytes_per_sample=panel_bytes_per_number(spec, dtype, features) * features
-        + 8 * SERIES_ROW_NUMBERS * series,
+        panel_bytes_per_sample=panel_bytes + 8 * SERIES_ROW_NUMBERS * series,
         fixed_bytes=SERIES_BYTES if series else 0,
-        bytes_per_row=2 * 8 * row_numbers + 8 * SERIES_COLUMN_NUMBERS * series,
+        bytes_per_row=2 * panel_bytes
+        + PRODUCT_BYTES_PER_NUMBER[dtype] * embedded
+        + 2 * 8 * LAYER_ROW_NUMBERS * layers
+        + 8 * SERIES_COLUMN_NUMBERS * series,
         bytes_per_entry=COMPUTE_BUFFERS * itemsize,
     )
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from workers.kernels import compile_kernel, cost
-from workers.kernels.layers import walk
 from workers.kernels.spec import parse_kernel
 
 
@@ -28,9 +27,10 @@ def test_smooth_activations_are_priced_in_float64() -> None:
     erf = parse_kernel({"preset": "fc", "activation": "erf"})
     assert cost.computed_in_float64(erf, "float32")
     assert not cost.computed_in_float64(parse_kernel("fc"), "float32")
-    in_double = cost.block_bytes(erf, 512, 784, "float64")
-    columns = 512 * 8 * cost.SERIES_COLUMN_NUMBERS * len(list(walk(erf.layers)))
-    assert cost.block_bytes(erf, 512, 784, "float32") == in_double + cost.SERIES_BYTES + columns
+    of_single, of_double = (cost.kernel_cost(erf, (784,), d) for d in ("float32", "float64"))
+    assert of_single.bytes_per_entry == of_double.bytes_per_entry
+    assert of_single.fixed_bytes == cost.SERIES_BYTES
+    assert of_double.fixed_bytes == 0
     single, double = (cost.nanoseconds_per_pair(erf, 784, d) for d in ("float32", "float64"))
     assert single < double  # as a chain of polynomials
 
@@ -88,14 +88,17 @@ def test_panel_bytes_bound_what_a_panel_holds(activation: str, depth: int) -> No
         ({"preset": "deq"}, "float32"),
     ],
 )
-def test_block_bytes_bound_what_xla_allocates(source: dict[str, Any], dtype: Any) -> None:
+@pytest.mark.parametrize("features", [200, 5000])
+def test_block_bytes_bound_what_xla_allocates(
+    source: dict[str, Any], dtype: Any, features: int
+) -> None:
     """Invariant: projected memory is at least what the compiled block uses."""
     import jax
 
     from workers.kernels.compile import CompiledKernel
     from workers.kernels.correlation import _correlate, _repair
 
-    rows, features = 128, 200
+    rows = 128
     spec = parse_kernel(source)
     kernel = CompiledKernel(spec)
     x = np.random.default_rng(0).standard_normal((rows, features)).astype(dtype)
