@@ -16,7 +16,7 @@ of K for 1, 8 and 16 vectors:
 | 32 | 6.0 | 12.0 | |
 
 From 8 vectors on, the arithmetic is what takes the time: 175-190 GFLOP/s. With A V by XLA and Uᵀ A
-by NumPy it took 1.3, 2.4 and 2 times as long for 1, 8 and 16 vectors.
+by NumPy, applications took 1.2, 2.4 and 1.8 times as long for 1, 8 and 16 vectors.
 """
 
 from __future__ import annotations
