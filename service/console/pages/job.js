@@ -57,8 +57,10 @@ export async function job({ params, signal }) {
   let lastMap = 0;
   let waiting = false;
   const drawMap = async (force) => {
-    // A job that waits has no tiles, nor has one that was cancelled while it did.
-    if (!map || !current.started_at || (waiting && !force)) return;
+    // A job that waits has no tiles, nor has one that was cancelled while it did, nor one that has
+    // not counted them yet.
+    const counted = current.progress?.tiles_total !== undefined || ENDED.has(current.state);
+    if (!map || !current.started_at || !counted || (waiting && !force)) return;
     waiting = true;
     const pause = force ? 0 : Math.max(0, lastMap + MAP_PAUSE_MS - performance.now());
     await new Promise((resolve) => setTimeout(resolve, pause));
