@@ -28,7 +28,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from workers.kernels.jit import exact_jit, wide
+from workers.compiled.jit import exact_jit, wide
 
 LANES = 16  # entries of a vector: one AVX-512 register, or two, or four smaller ones
 ROWS = 6  # of A in registers

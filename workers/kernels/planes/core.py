@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.kernels.jit import disjoint, inline, lean, wide
+from workers.compiled.jit import disjoint, inline, lean, wide
 from workers.kernels.planes.layout import Folded, Geometry, Layers, PixelPairs, Scratch, Side
 
 LANES = np.uint64(2**64 - 16)

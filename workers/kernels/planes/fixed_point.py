@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.kernels.jit import lean, wide
+from workers.compiled.jit import lean, wide
 
 Array = Any  # numba infers array types itself
 Index = Any  # np.uint64

@@ -1,12 +1,12 @@
 """The compiled recursion on blocks of pairs whose layers are polynomials (fit.py).
 
 All layers run on the pairs of one row with all columns, whose numbers stay in the L1 cache; a
-layer is one pass over them, 16 pairs at a time in registers: A and dA/dtau by Horner's rule, the
+layer is one pass over them, 32 pairs at a time in registers: A and dA/dtau by Horner's rule, the
 kernel of the activation, and the affine layer after it. Coefficients of a pair are sums over
 `rank` functions of the column, weighted by numbers of the row.
 
-One file, because numba's cache does not notice changes of functions in other files (vectors.py
-is the exception: touch this file when it changes).
+One file, because numba's cache does not notice changes of functions in other files; of those that
+it takes (workers/compiled/), the package's next installation makes it notice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workers.kernels.jit import exact_inline, exact_jit, wide
-from workers.kernels.vectors import (
+from workers.compiled.jit import exact_inline, exact_jit, wide
+from workers.compiled.vectors import (
     LANES,
     fma,
     largest,

@@ -22,8 +22,9 @@ from numba.extending import intrinsic, register_model
 
 LANES = 32
 """Numbers of a vector: four registers of AVX-512, so that what is done once per vector, loops over
-terms and addresses among it, counts for little. Of 8, 16 and 32 the fastest there by a fifth; with
-AVX2 8 would be, by a tenth (EPYC, 2026-11-27)."""
+terms and addresses among it, counts for little. Of 8, 16 and 32 it took the least time for rows of
+unlike lengths there (erf 8.5, 8.5, 7.6 ns per pair of three layers; GELU 6.3, 6.0, 4.7), and with
+AVX2 code on the same core up to a fifth more than 8 (EPYC, busy, 2026-11-27)."""
 
 _FLOATS = ir.VectorType(ir.DoubleType(), LANES)
 _ALIGNED_BYTES = 8  # what NumPy arrays of float64 are at least

@@ -1,4 +1,4 @@
-"""How the compiled core is compiled: numba without the GIL, cached on disk where that is possible.
+"""How loops are compiled: numba without the GIL, cached on disk where that is possible.
 
 numba keeps compiled code beside the module, or under the user's cache folder when the
 installation is read-only, or under NUMBA_CACHE_DIR. Where none of them can be written, each
@@ -42,7 +42,7 @@ def inline(function: Function) -> Function:
 
 
 def exact_jit(function: Function) -> Function:
-    """The same with every operation rounded as written."""
+    """`jit` with every operation rounded as written."""
     return _compiled(function, {"nogil": True, "error_model": "numpy"})
 
 

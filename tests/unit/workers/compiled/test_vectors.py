@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from workers.kernels.vectors import (
+from workers.compiled.vectors import (
     LANES,
     fma,
     largest,

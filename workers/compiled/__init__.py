@@ -1,0 +1,1 @@
+"""How loops are compiled (numba), for kernels and for solves alike."""
