@@ -1,18 +1,21 @@
 """How loops are compiled: numba without the GIL, cached on disk where that is possible.
 
-numba keeps compiled code beside the module, or under the user's cache folder when the
-installation is read-only, or under NUMBA_CACHE_DIR. Where none of them can be written, each
-process compiles for itself: seconds, not an error.
+Compiled code is kept beside the module, or under the user's cache folder when the installation is
+read-only, or under NUMBA_CACHE_DIR (cache.py). Where none of them can be written, each process
+compiles for itself: seconds, not an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import types
 from numba.extending import intrinsic
+
+from workers.compiled.cache import SourceCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,10 +57,11 @@ def exact_inline(function: Function) -> Function:
 
 
 def _compiled(function: Function, options: dict[str, Any]) -> Function:
-    try:
-        compiled: Function = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder that it can write
-        compiled = numba.njit(**options)(function)
+    dispatcher: Any = numba.njit(**options)(function)
+    # As `cache=True` does. Without a folder that can be written, the default stays: no cache.
+    with contextlib.suppress(RuntimeError):
+        dispatcher._cache = SourceCache(function)  # type: ignore[no-untyped-call]
+    compiled: Function = dispatcher
     return compiled
 
 

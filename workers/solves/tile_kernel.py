@@ -12,8 +12,7 @@ at most 252 terms (below) or 32 in each of 16 parts (sums); all further ones are
 How columns are grouped changes no bit of the result, nor does the width of a CPU's registers, if
 it has fused multiply-add: for each vector the same operations happen in the same order.
 
-The loops are LLVM vectors, because LLVM would not keep 24 sums in registers on its own. One file,
-because numba's cache does not notice changes of functions in other files.
+The loops are LLVM vectors, because LLVM would not keep 24 sums in registers on its own.
 """
 
 from __future__ import annotations

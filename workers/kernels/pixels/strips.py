@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workers.kernels.planes.layout import (
+    Bands,
     Group,
     PixelPairs,
     Plan,
     Scratch,
     Side,
+    cover,
     make_plan,
     make_scratch,
     no_pairs,
@@ -71,7 +73,7 @@ def block(
     (first, second), width = strips, plan.window_columns
     rows, cols = plan.rows(first), plan.rows(second)
     sides = _strip(plan, group, left, first), _strip(plan, group, right, second)
-    scratch = make_scratch(group, plan.channels)
+    scratch = make_scratch(group)
     slab = _Slab(plan, group, sides, scratch)
     result = {
         name: np.zeros((len(rows), plan.out[1], len(cols), plan.out[1]), plan.dtype)
@@ -140,20 +142,21 @@ class _Slab:
         sink = self._memory[self._turn]
         sink.nngp[:] = 0
         sink.ntk[:] = 0
-        size = group.size
-        flat = [d for d in range(lag * stride, (lag + 1) * stride) if abs(d) < size]
-        if flat:
-            # Longest last: beyond the end of each plane there are zeros.
-            order = sorted(flat, key=lambda d: -abs(d))
-            lags = np.array([(d, 0, 1) for d in order], np.int64)
+        size = group.geometry.rows * stride
+        wanted = {d: 1 for d in range(lag * stride, (lag + 1) * stride) if abs(d) < size}
+        if wanted:
+            lags, weights = zip(*cover(wanted), strict=True)
+            bands = Bands(
+                np.array([(first, 0) for first in lags], np.int64), np.array(weights, np.float64)
+            ).flat
             run_group(
                 group.geometry,
-                group.layers,
+                group.layers.flat,
                 self._left,
                 self._right,
                 np.zeros((1, 3), np.int64),
-                lags,
-                lags,
+                bands,
+                bands,
                 no_pairs(group),
                 sink,
                 self._scratch,

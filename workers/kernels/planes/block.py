@@ -15,6 +15,7 @@ from workers.kernels.planes.equilibrium import (
 from workers.kernels.planes.fused import FusedImages, fused_block, prepare_fused
 from workers.kernels.planes.layout import (
     Plan,
+    close_pairs,
     make_plan,
     make_scratch,
     no_pairs,
@@ -132,8 +133,7 @@ def _sums(
     """Sums (m, 2) over pixel pairs of NNGP and NTK behind the last activation."""
     from workers.kernels.planes.core import run_group
 
-    channels = left.sides[0].channels.shape[1]
-    scratches = [make_scratch(group, channels) for group in plan.groups]
+    scratches = [make_scratch(group) for group in plan.groups]
     # Of every group, what it reads and what it adds to.
     ends = no_pairs(plan.groups[0]), no_pairs(plan.groups[-1])
     pools = [pooled_pairs(a, b) for a, b in itertools.pairwise(plan.groups)]
@@ -148,18 +148,20 @@ def _sums(
             sinks[number].ntk[:] = 0
             run_group(
                 group.geometry,
-                group.layers,
+                group.layers.flat,
                 left.sides[number].flat,
                 right.sides[number].flat,
                 pairs[batch],
-                group.lags,
-                group.half_lags,
+                group.bands,
+                group.half_bands,
                 sources[number],
                 sinks[number],
                 scratches[number],
                 *group.exact,
                 sums[batch],
             )
+            if number < len(pools):
+                close_pairs(sinks[number], plan.groups[number + 1])
     return sums
 
 

@@ -1,7 +1,7 @@
-"""The compiled recursion on planes of equal offset, for activations with two slopes.
+"""The compiled recursion on bands of pixel pairs, for activations with two slopes.
 
 With stride 1, K[s, s'] only meets entries of the same offset s' - s, so each offset is a plane on
-which all layers run while it stays in the L1 cache (the same holds for the NTK). Per layer, with
+which all layers run while it stays in the cache (the same holds for the NTK). Per layer, with
 v = s_x s_y from the variances of the two images (prepare.py) and box sums over the filter:
 
     S = box(K) + bias,  U = v - |S|,  u = U/v = 1 - |rho|,  t = sqrt(u)
@@ -12,468 +12,277 @@ of the K plane, float64 by default: it is what plain float32 loses on equal patc
 the default adds U t R in float64 too: the pooled K are sums, and 1 - rho of these is a small
 difference of large numbers. T is in no difference, so float32 does for it everywhere.
 
-Layout, SAME padding (`lag`): images are rows of W = Q + r numbers, r zero columns (r = half of the
-widest filter), N = P W. A flat lag d pairs x[k] with y[k + d]: one plane holds the offsets
-(i, j) and (i + 1, j - W), which the zero columns keep apart, and is contiguous. CIRCULAR: P Q
-lags on a torus; rows have 2 r columns of halo, filled before each convolution.
+A band is LANES neighbouring planes: vector k holds the pairs of pixel k of the left image with
+LANES pixels that follow each other in the right one. So the numbers of the left pixel are the same
+in all lanes, those of the right ones one load, and the neighbours that a filter adds up are whole
+vectors, of which the sums over rows pass from one pixel to the next in registers: a layer is one
+pass that reads K and T and writes them elsewhere.
 
-One file, because numba's cache does not notice changes of functions in other files. Loops address
-arrays as base + counter, both unsigned: an index that might be negative becomes a gather, and a
-view of an array costs more than a short loop. They run over whole vectors, beyond the end of a
-plane, where v = 0 makes K and T 0. Loops are short on purpose: their chains of dependent operations
-must fit the scheduler of the CPU.
+Layout, SAME padding (`lag`): images are rows of W = Q + r pixels, r of them zero (r = half of the
+widest filter), so that pixels k and k + lag go on in the next row. CIRCULAR: a band is an offset
+of rows and LANES offsets of columns; the right image's rows are long enough to go around, bands
+have a halo. Pixels that are zero have v = 0, which makes K and T 0.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from workers.compiled.jit import disjoint, inline, lean, wide
-from workers.kernels.planes.layout import Folded, Geometry, Layers, PixelPairs, Scratch, Side
-
-LANES = np.uint64(2**64 - 16)
-"""Mask of lengths that are whole vectors: no loop then has a rest of single numbers."""
+from workers.compiled.vectors import (
+    convert,
+    fma,
+    largest,
+    least,
+    loads,
+    size,
+    splats,
+    spreads,
+    sqrt,
+    store,
+    where_less,
+)
+from workers.kernels.planes.bands import begin, box_sums, clear, gather, line_of, scale, wrap
+from workers.kernels.planes.layout import (
+    LANES,
+    Bands,
+    Geometry,
+    Layers,
+    PixelPairs,
+    Scratch,
+    Side,
+)
+from workers.kernels.planes.pools import fold, scatter
 
 Array = Any  # numba infers array types itself
-Index = Any  # np.uint64
+Vector = Any
 
-
-@lean
-def _copy(a: Array, source: Index, out: Index, n: Index) -> None:
-    for k in range(n):
-        a[out + k] = a[source + k]
-
-
-@lean
-def _accumulate(a: Array, source: Index, out: Index, n: Index) -> None:
-    for k in range(n):
-        a[out + k] += a[source + k]
+load, spread, splat = loads(LANES), spreads(LANES), splats(LANES)
 
 
 @inline
-def _total(a: Array, base: Index, n: Index) -> float:
-    total = 0.0
-    for k in range(n):
-        total += np.float64(a[base + k])
-    return total
+def _short_r(r: Array, at: int, u: Vector) -> Vector:
+    value = fma(u, spread(r, at + 5), spread(r, at + 4))
+    value = fma(u, value, spread(r, at + 3))
+    value = fma(u, value, spread(r, at + 2))
+    return fma(u, fma(u, value, spread(r, at + 1)), spread(r, at))
 
 
 @inline
-def _nngp(
-    high: Array, left: Index, mid: Index, right: Index, bias: float, plane: Index,
-    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
-    low: Array, root: Index, s_low: Index, r: Array, layer: int, gamma: float, signed: bool,
-    n: Index,
+def _short_p(p: Array, at: int, u: Vector) -> Vector:
+    value = fma(u, spread(p, at + 6), spread(p, at + 5))
+    value = fma(u, value, spread(p, at + 4))
+    value = fma(u, value, spread(p, at + 3))
+    value = fma(u, value, spread(p, at + 2))
+    return fma(u, fma(u, value, spread(p, at + 1)), spread(p, at))
+
+
+@inline
+def _long(c: Array, at: int, u: Vector) -> Vector:
+    """Of 17 coefficients."""
+    value = spread(c, at + 16)
+    for m in range(16):
+        value = fma(u, value, spread(c, at + 15 - m))
+    return value
+
+
+@inline
+def _tall(a: Array, at: int, stride: int) -> Vector:
+    """The sum of three pixels of a column."""
+    return (load(a, at - stride) + load(a, at)) + load(a, at + stride)
+
+
+@inline
+def _layer(
+    geometry: Geometry, lag: int, across: int, layers: Layers, layer: int, sliding: bool,
+    boxes: int, source: int, sink: int, high: Array, low: Array,
+    dx: Array, vx: Array, x: int, dy: Array, vy: Array, y: int, inside: Array,
+    fresh: bool, final: bool, totals: Array, signed: bool,
+    exact_nngp: int | None, exact_ntk: int | None,
 ) -> None:  # fmt: skip
-    """K' = S + U t R(u), or gamma S + U t R(u) where S < 0; S and t for the NTK. Where v = 0, all
-    are 0. `signed`: a constant of each call, so that the case of rho >= 0 is a shorter loop."""
-    r0, r1, r2 = r[layer, 0], r[layer, 1], r[layer, 2]
-    r3, r4, r5 = r[layer, 3], r[layer, 4], r[layer, 5]
-    shift, cast, below = high.dtype.type(bias), low.dtype.type, high.dtype.type(gamma)
-    for k in range(n):
-        v = dx[x + k] * dy[y + k]
-        s = min((high[left + k] + high[mid + k]) + (high[right + k] + shift), v)
-        if signed:
-            s = max(s, -v)
-            linear = s if s >= 0 else below * s
-            gap = cast(v - abs(s))
-        else:
+    """One layer of a band, from `source` to `sink` in `high` (K) and `low` (T).
+
+    The box sums are made here if `sliding` (3 x 3), else they stand at `boxes`. `x` and `y`: where
+    the images start in the deviations. `fresh`: T is 0 before. `final`: K' and T' are added to
+    `totals`, lane by lane. `signed`: a constant of each call, as rho >= 0 takes fewer operations.
+    """
+    r, p, depth = layers.r, layers.p, len(layers.numbers)
+    at_r, at_p = layer * (len(r) // depth), layer * (len(p) // depth)
+    bias = splat(high.dtype.type(layers.numbers[layer, 0]))
+    gamma_high = splat(high.dtype.type(layers.numbers[layer, 2]))
+    gamma_low = splat(low.dtype.type(layers.numbers[layer, 2]))
+    zero_high, zero_low = splat(high.dtype.type(0)), splat(low.dtype.type(0))
+    stride = geometry.stride * LANES
+    sum_k, sum_t = load(totals, 0), load(totals, LANES)
+    for i in range(geometry.rows):
+        first, stop, partner = line_of(geometry, lag, across, i)
+        at = (i * geometry.stride + first) * LANES
+        k1, k2, t1, t2 = zero_high, zero_high, zero_low, zero_low
+        line_k, line_t = zero_high, zero_high
+        if sliding and first < stop:
+            k1 = _tall(high, source + at - LANES, stride)
+            k2 = _tall(high, source + at, stride)
+            if not fresh:
+                t1 = _tall(low, source + at - LANES, stride)
+                t2 = _tall(low, source + at, stride)
+        left, right = x + geometry.lead + i * geometry.line, y + partner
+        for j in range(first, stop):
+            v = spread(dx, left + j) * load(dy, right + j)
+            if sliding:
+                k3 = _tall(high, source + at + LANES, stride)
+                s = (k1 + k2) + (k3 + bias)
+                k1, k2 = k2, k3
+            else:
+                s = load(high, boxes + at) + bias
+            s = least(s, v)
             linear = s
-            gap = cast(v - s)
-        t = math.sqrt(gap * (vx[x + k] * vy[y + k]))
-        u = t * t
-        kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * r5))))
-        low[root + k] = t
-        low[s_low + k] = s
-        high[plane + k] = linear + gap * (t * kappa)
-
-
-@lean
-def _nngp_double(
-    high: Array, left: Index, mid: Index, right: Index, bias: float, plane: Index,
-    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array,
-    low: Array, root: Index, s_low: Index, r: Array, layer: int, gamma: float, n: Index,
-) -> None:  # fmt: skip
-    """The same with the 17 coefficients of R in float64."""
-    wide()
-    disjoint()
-    r0, r1, r2, r3 = r[layer, 0], r[layer, 1], r[layer, 2], r[layer, 3]
-    r4, r5, r6, r7 = r[layer, 4], r[layer, 5], r[layer, 6], r[layer, 7]
-    r8, r9, r10, r11 = r[layer, 8], r[layer, 9], r[layer, 10], r[layer, 11]
-    r12, r13, r14, r15 = r[layer, 12], r[layer, 13], r[layer, 14], r[layer, 15]
-    r16 = r[layer, 16]
-    for k in range(n & LANES):
-        v = dx[x + k] * dy[y + k]
-        s = (high[left + k] + high[mid + k]) + (high[right + k] + bias)
-        s = max(min(s, v), -v)
-        gap = v - abs(s)
-        t = math.sqrt(gap * (vx[x + k] * vy[y + k]))
-        u = t * t
-        kappa = r13 + u * (r14 + u * (r15 + u * r16))
-        kappa = r9 + u * (r10 + u * (r11 + u * (r12 + u * kappa)))
-        kappa = r5 + u * (r6 + u * (r7 + u * (r8 + u * kappa)))
-        kappa = r0 + u * (r1 + u * (r2 + u * (r3 + u * (r4 + u * kappa))))
-        low[root + k] = t
-        low[s_low + k] = s
-        high[plane + k] = (s if s >= 0 else gamma * s) + gap * (t * kappa)
-
-
-@inline
-def _ntk(
-    low: Array, left: Index, mid: Index, right: Index, plane: Index,
-    root: Index, s_low: Index, inside: Index, p: Array, layer: int, gamma: float, signed: bool,
-    n: Index,
-) -> None:  # fmt: skip
-    """T' = (1 - t P) theta where S >= 0, (gamma + t P) theta where S < 0.
-
-    `inside` is 1, and 0 in the zero columns, which makes T' 0 there as K' is.
-    """
-    p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
-    p4, p5, p6 = p[layer, 4], p[layer, 5], p[layer, 6]
-    lowest = low.dtype.type(gamma)
-    for k in range(n):
-        t = low[root + k]
-        u = t * t
-        acute = t * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
-        theta = (low[left + k] + low[mid + k]) + (low[right + k] + low[s_low + k])
-        slope = low[inside + k] - acute
-        if signed:
-            slope = slope if low[s_low + k] >= 0 else lowest + acute
-        low[plane + k] = theta * slope
-
-
-@lean
-def _ntk_double(
-    low: Array, left: Index, mid: Index, right: Index, plane: Index,
-    root: Index, s_low: Index, inside: Index, p: Array, layer: int, gamma: float, n: Index,
-) -> None:  # fmt: skip
-    """The same with the 17 coefficients of P in float64."""
-    wide()
-    p0, p1, p2, p3 = p[layer, 0], p[layer, 1], p[layer, 2], p[layer, 3]
-    p4, p5, p6, p7 = p[layer, 4], p[layer, 5], p[layer, 6], p[layer, 7]
-    p8, p9, p10, p11 = p[layer, 8], p[layer, 9], p[layer, 10], p[layer, 11]
-    p12, p13, p14, p15 = p[layer, 12], p[layer, 13], p[layer, 14], p[layer, 15]
-    p16 = p[layer, 16]
-    for k in range(n & LANES):
-        t = low[root + k]
-        u = t * t
-        acute = p13 + u * (p14 + u * (p15 + u * p16))
-        acute = p9 + u * (p10 + u * (p11 + u * (p12 + u * acute)))
-        acute = p5 + u * (p6 + u * (p7 + u * (p8 + u * acute)))
-        acute = t * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * acute)))))
-        theta = (low[left + k] + low[mid + k]) + (low[right + k] + low[s_low + k])
-        slope = low[inside + k] - acute if low[s_low + k] >= 0 else gamma + acute
-        low[plane + k] = theta * slope
-
-
-@lean
-def _wrap(a: Array, base: int, rows: int, columns: int, stride: int, up: int, side: int) -> None:
-    """Fill the halo of a plane on a torus: `side` columns, then `up` rows of stride numbers."""
-    for i in range(rows):
-        row = base + i * stride
-        for b in range(side):
-            a[row - side + b] = a[row + columns - side + b]
-            a[row + columns + b] = a[row + b]
-    span = up * stride
-    first, last = base - side, base - side + rows * stride
-    for b in range(span):
-        a[first - span + b] = a[last - span + b]
-        a[last + b] = a[first + b]
-
-
-@inline
-def _box(
-    a: Array, plane: Index, rows: Index, box: Index, zeros: Index,
-    stride: Index, up: Index, side: Index, n: Index,
-) -> tuple[Index, Index, Index]:  # fmt: skip
-    """Box sums as three bases of `a`, which are still to be added."""
-    one = np.uint64(1)
-    margin = (side + np.uint64(15)) & LANES  # of whole vectors: `plane` and `rows` are aligned
-    start, length, rest = plane - margin, n + margin + margin, margin - side
-    if up == one:
-        above, below = start - stride, start + stride
-        for k in range(length & LANES):
-            a[rows + k] = a[above + k] + a[start + k] + a[below + k]
-    else:
-        _copy(a, start - up * stride, rows, length)
-        for row in range(one, up + up + one):
-            _accumulate(a, start + row * stride - up * stride, rows, length)
-    if side == one:
-        return rows + rest, rows + rest + one, rows + rest + one + one
-    if side > one:
-        _copy(a, rows + rest, box, n)
-        for column in range(one, side + side + one):
-            _accumulate(a, rows + rest + column, box, n)
-        return zeros, box, zeros
-    return zeros, rows, zeros
-
-
-@lean
-def _layers(
-    geometry: Geometry, layers: Layers, high: Array, low: Array, segment: Index, n: Index,
-    dx: Array, x: Index, dy: Array, y: Index, vx: Array, vy: Array, row: Index,
-    fresh: bool, exact_nngp: int | None, exact_ntk: int | None,
-) -> None:  # fmt: skip
-    """All layers of a group on the plane of n entries in `high` (NNGP) and `low` (NTK).
-
-    Scratch is divided into segments of `segment` numbers: see layout.Scratch. `x` and `y` are
-    where the plane starts in the deviations of the first layer, `row` numbers per layer. `fresh`:
-    the NTK plane is 0 and need not be written before.
-    """
-    wide()
-    disjoint()
-    rows, columns, stride, guard, _, torus = geometry
-    filters, numbers, p, r = layers
-    two = np.uint64(2)
-    first, second, third = segment, two * segment, (two + np.uint64(1)) * segment
-    root, s_low, inside = two * second, two * second + segment, two * third
-    plane, width, length = np.uint64(guard), np.uint64(stride), n & LANES
-    for layer in range(len(numbers)):
-        up, side = filters[layer, 0], filters[layer, 1]
-        bias, rescale = numbers[layer, 0], numbers[layer, 1]
-        gamma, signed = numbers[layer, 2], numbers[layer, 3] != 0
-        if torus:
-            _wrap(high, guard, rows, columns, stride, int(up), int(side))
-            _wrap(low, guard, rows, columns, stride, int(up), int(side))
-        a, b, c = _box(high, plane, first, second, third, width, up, side, length)
-        if exact_nngp is not None:
-            _nngp_double(
-                high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, root, s_low, r, layer,
-                gamma, length,
-            )  # fmt: skip
-        elif signed:
-            _nngp(
-                high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, root, s_low, r, layer,
-                gamma, True, length,
-            )  # fmt: skip
-        else:
-            _nngp(
-                high, a, b, c, bias, plane, dx, x, dy, y, vx, vy, low, root, s_low, r, layer,
-                gamma, False, length,
-            )  # fmt: skip
-        a, b, c = third, third, third
-        if layer > 0 or not fresh:
-            a, b, c = _box(low, plane, first, second, third, width, up, side, length)
-        if exact_ntk is not None:
-            _ntk_double(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, length)
-        elif signed:
-            _ntk(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, True, length)
-        else:
-            _ntk(low, a, b, c, plane, root, s_low, inside, p, layer, gamma, False, length)
-        if rescale != 1:
-            for k in range(length):
-                high[plane + k] *= rescale
-                low[plane + k] *= rescale
-        x += row
-        y += row
-
-
-@inline
-def _multiply(x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index) -> None:
-    for k in range(n):
-        out[base + k] = x[i + k] * y[j + k]
-
-
-@inline
-def _multiply_add(
-    x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index
-) -> None:  # fmt: skip
-    for k in range(n):
-        out[base + k] += x[i + k] * y[j + k]
-
-
-@inline
-def _multiply_three(
-    x: Array, i: Index, y: Array, j: Index, row: Index, out: Array, base: Index, n: Index
-) -> None:  # fmt: skip
-    """Three channels at once: the usual case."""
-    i1, i2, j1, j2 = i + row, i + row + row, j + row, j + row + row
-    for k in range(n):
-        out[base + k] = x[i + k] * y[j + k] + x[i1 + k] * y[j1 + k] + x[i2 + k] * y[j2 + k]
-
-
-@lean
-def _gather(
-    tensor: Array, x: Array, i: Index, y: Array, j: Index, out: Array, base: Index, n: Index
-) -> None:  # fmt: skip
-    """out[k] = tensor[x[k] + y[k]]."""
-    for k in range(n):
-        out[base + k] = tensor[x[i + k] + y[j + k]]
-
-
-@lean
-def _scatter(
-    a: Array, base: Index, x: Array, i: Index, y: Array, j: Index, tensor: Array, n: Index
-) -> None:  # fmt: skip
-    """tensor[x[k] + y[k]] += a[k]."""
-    for k in range(n):
-        tensor[x[i + k] + y[j + k]] += a[base + k]
-
-
-@lean
-def _roll(
-    source: Array, base: int, count: int, out: Array, geometry: Geometry, down: int, across: int
-) -> None:  # fmt: skip
-    """out[m, i, j] = source[base + ...][m, i + down, j + across] on the torus, m < count."""
-    rows, columns, stride, row = geometry.rows, geometry.columns, geometry.stride, geometry.row
-    for m in range(count):
-        for i in range(rows):
-            line = base + m * row + (i + down) % rows * stride
-            for j in range(columns - across):
-                out[m * row + i * stride + j] = source[line + across + j]
-            for j in range(across):
-                out[m * row + i * stride + columns - across + j] = source[line + j]
-
-
-@lean
-def _fold(
-    a: Array, start: Index, count: Index, even: bool, folded: Array, here: Index, there: Index
-) -> None:  # fmt: skip
-    """Add the entries at even and at odd places of `a` to one folded plane, or to two."""
-    if even:
-        for h in range(count):
-            folded[here + h] += a[start + h + h] + a[start + h + h + np.uint64(1)]
-    else:
-        for h in range(count):
-            folded[here + h] += a[start + h + h]
-            folded[there + h] += a[start + h + h + np.uint64(1)]
-
-
-@lean
-def _pool(
-    high: Array, low: Array, base: int, n: int, ox: int, lag: int, twice: bool,
-    folded: Folded, sink: PixelPairs,
-) -> None:  # fmt: skip
-    """Add a plane to the pooled tensor by way of folded planes, for windows of two columns.
-
-    The pixels s = 2 h + c and s + lag are in the windows h and h + (c + lag) // 2 of their rows.
-    So a plane is folded to one or two of half the length, the planes of neighbouring lags to the
-    same ones, and only these are scattered.
-    """
-    first, size = ox // 2, len(folded.high) // 4
-    start, count = np.uint64(base + 2 * first - ox), np.uint64((ox + n + 1) // 2 - first)
-    slots = (0, 0)
-    for c in range(2):
-        coarse = (lag + c) // 2
-        slot, key = 2 * (coarse & 1) + (coarse < 0), 2 * coarse + twice
-        if folded.owner[slot] != key:
-            _unfold(folded, slot, sink)
-            folded.owner[slot] = key
-        slots = (slots[1], slot * size + first)
-    here, there = np.uint64(slots[0]), np.uint64(slots[1])
-    _fold(high, start, count, lag % 2 == 0, folded.high, here, there)
-    _fold(low, start, count, lag % 2 == 0, folded.low, here, there)
-
-
-@lean
-def _unfold(folded: Folded, slot: int, sink: PixelPairs) -> None:
-    """Add a folded plane to the pooled tensor, and clear it."""
-    key, size = folded.owner[slot], len(folded.high) // 4
-    lag, twice = key >> 1, (key & 1) == 1
-    for h in range(max(-lag, 0), size - max(lag, 0)):
-        place = sink.left[2 * h] + sink.right[2 * (h + lag)]
-        sink.nngp[place] += folded.high[slot * size + h]
-        sink.ntk[place] += folded.low[slot * size + h]
-        if twice:
-            place = sink.left[2 * (h + lag)] + sink.right[2 * h]
-            sink.nngp[place] += folded.high[slot * size + h]
-            sink.ntk[place] += folded.low[slot * size + h]
-    for h in range(slot * size, (slot + 1) * size):
-        folded.high[h] = 0
-        folded.low[h] = 0
+            if signed:
+                s = largest(s, zero_high - v)
+                linear = where_less(s, zero_high, gamma_high * s, s)
+                gap = convert(v - size(s), r)
+            else:
+                gap = convert(v - s, r)
+            u = gap * (spread(vx, left + j) * load(vy, right + j))
+            t = sqrt(u)
+            if exact_nngp is not None:  # noqa: SIM108 - numba leaves out the other branch only so
+                kappa = _long(r, at_r, u)
+            else:
+                kappa = _short_r(r, at_r, u)
+            nngp = linear + convert(gap * (t * kappa), high)
+            u_low, t_low, s_low = convert(u, low), convert(t, low), convert(s, low)
+            if exact_ntk is not None:
+                acute = t_low * _long(p, at_p, u_low)
+            else:
+                acute = t_low * _short_p(p, at_p, u_low)
+            slope = load(inside, partner + j) - acute
+            if signed:
+                slope = where_less(s_low, zero_low, gamma_low + acute, slope)
+            theta = s_low
+            if not fresh:
+                if sliding:
+                    t3 = _tall(low, source + at + LANES, stride)
+                    theta = (t1 + t2) + (t3 + s_low)
+                    t1, t2 = t2, t3
+                else:
+                    theta = load(low, boxes + at) + s_low
+            ntk = theta * slope
+            if final:
+                line_k = line_k + nngp
+                line_t = line_t + convert(ntk, high)
+            else:
+                store(high, sink + at, nngp)
+                store(low, sink + at, ntk)
+            at += LANES
+        if final:
+            sum_k = sum_k + convert(line_k, totals)
+            sum_t = sum_t + convert(line_t, totals)
+    store(totals, 0, sum_k)
+    store(totals, LANES, sum_t)
 
 
 @lean
 def run_group(
-    geometry: Geometry, layers: Layers, left: Side, right: Side, pairs: Array, lags: Array,
-    half: Array, source: PixelPairs, sink: PixelPairs,
-    scratch: Scratch, exact_nngp: int | None, exact_ntk: int | None, sums: Array,
+    geometry: Geometry, layers: Layers, left: Side, right: Side, pairs: Array, bands: Bands,
+    half: Bands, source: PixelPairs, sink: PixelPairs, scratch: Scratch,
+    exact_nngp: int | None, exact_ntk: int | None, sums: Array,
 ) -> None:  # fmt: skip
     """The layers between two pools (or an end of the network) for the given pairs of images.
 
     `pairs` (m, 3): index in `left`, in `right`, and whether both are the same image, which then
-    takes the lags `half` instead of `lags`, (count, 3) each: flat lag (or rows and columns on the
-    torus) and how many planes it stands for. A group that reads a pooled tensor gets it as
+    takes the bands `half` instead of `bands`. A group that reads a pooled tensor gets it as
     `source`, one that is followed by a pool adds to `sink`; both are empty otherwise. `sums`
-    (m, 2) receives the sums over all pixel pairs of NNGP and NTK (last group only). Sides are flat
-    (`Side.flat`).
+    (m, 2) receives the sums over all pixel pairs of NNGP and NTK (last group only). Sides, layers
+    and bands are flat (`.flat`).
     """
     wide()
-    rows, _, stride, guard, size, torus = geometry
-    high, low, folded = scratch.high, scratch.low, scratch.folded
-    x_channels, dx, vx = left.channels, left.deviation, left.inverse
-    y_channels, dy, vy = right.channels, right.deviation, right.inverse
-    source_right, sink_left, sink_right = source.right, sink.left, sink.right
-    if torus:
-        y_channels, dy, vy = scratch.channels, scratch.deviation, scratch.inverse
-        source_right = scratch.source_right
-        sink_left, sink_right = scratch.sink_left, scratch.sink_right
-    depth = len(layers.numbers)
-    channels = len(x_channels) * depth // len(dx)
-    base, segment, row = np.uint64(guard), np.uint64(scratch.segment), np.uint64(size)
-    inside = np.uint64(6 * scratch.segment)
-    fresh, last = len(source.nngp) == 0, len(sink.nngp) == 0
+    disjoint()
+    high, low, totals, segment = scratch.high, scratch.low, scratch.totals, scratch.segment
+    depth, row, guard = len(layers.numbers), geometry.row, geometry.guard * LANES
+    channels = len(left.channels) * depth // len(left.deviation)
+    fresh, ends = len(source.nngp) == 0, len(sink.nngp) == 0
+    everything = geometry.rows * geometry.stride
+    dirty = 0, everything  # of the last call
     for m in range(len(pairs)):
-        a, b, same = pairs[m, 0], pairs[m, 1], pairs[m, 2] == 1
-        chosen = half if same else lags
+        chosen = half if pairs[m, 2] == 1 else bands
+        x, y = pairs[m, 0] * depth * row, pairs[m, 1] * depth * row
         nngp_sum, ntk_sum = 0.0, 0.0
-        # Planes come in rising length, so beyond the end of each one there are zeros.
-        for k in range(segment):
-            high[k] = 0
-            low[k] = 0
-        for step in range(len(chosen)):
-            lag, across, weight = chosen[step, 0], chosen[step, 1], chosen[step, 2]
-            ox, oy, image = max(-lag, 0), max(lag, 0), b
-            if torus:
-                _roll(
-                    right.channels, b * channels * size, channels, y_channels, geometry, lag, across
-                )
-                _roll(right.deviation, b * depth * size, depth, dy, geometry, lag, across)
-                _roll(right.inverse, b * depth * size, depth, vy, geometry, lag, across)
-                if not fresh:
-                    _roll(source.right, 0, 1, source_right, geometry, lag, across)
-                if not last:
-                    _roll(sink.left, 0, 1, sink_left, geometry, lag, across)
-                    _roll(sink.right, 0, 1, sink_right, geometry, lag, across)
-                ox, oy, image = 0, 0, 0
-            n = np.uint64(rows * stride - ox - oy)
-            i, j, length = np.uint64(ox), np.uint64(oy), (n + np.uint64(15)) & LANES
-            _multiply(left.inside, i, right.inside, j, low, inside, length)
+        for band in range(len(chosen.weights) // LANES):
+            lag, across = chosen.lags[2 * band], chosen.lags[2 * band + 1]
+            at_weight = band * LANES
+            here, there = guard, guard + segment
+            start, stop = 0, everything
+            if not geometry.torus:
+                start, stop = max(0, 1 - LANES - lag), min(everything, everything - lag)
+                if dirty[0] < start or dirty[1] > stop:  # a filter may read what is not overwritten
+                    for part in (guard, guard + segment):
+                        clear(high, part + dirty[0] * LANES, part + dirty[1] * LANES)
+                        clear(low, part + dirty[0] * LANES, part + dirty[1] * LANES)
+                dirty = start, stop
             if fresh:
-                x, y = np.uint64(a * channels * size + ox), np.uint64(image * channels * size + oy)
-                if channels == 3:
-                    _multiply_three(x_channels, x, y_channels, y, row, high, base, length)
+                begin(
+                    geometry, lag, across, left.channels, pairs[m, 0] * channels * row,
+                    right.channels, pairs[m, 1] * channels * row, channels, high, here,
+                )  # fmt: skip
+            else:
+                gather(geometry, lag, across, source.nngp, source.left, high, here)
+                gather(geometry, lag, across, source.ntk, source.left, low, here)
+            clear(totals, 0, 2 * LANES)
+            for layer in range(depth):
+                up, side = layers.filters[layer, 0], layers.filters[layer, 1]
+                zero_ntk, final = fresh and layer == 0, ends and layer == depth - 1
+                if geometry.torus:
+                    wrap(geometry, high, here, up, side)
+                    if not zero_ntk:
+                        wrap(geometry, low, here, up, side)
+                sliding, boxes, at = up == 1 and side == 1, here, layer * row
+                if not sliding and up + side > 0:
+                    rows, boxes = guard + 2 * segment, guard + 3 * segment
+                    box_sums(geometry, high, here, rows, boxes, up, side, start, stop)
+                    if not zero_ntk:
+                        box_sums(geometry, low, here, rows, boxes, up, side, start, stop)
+                if layers.numbers[layer, 3] != 0:
+                    _layer(
+                        geometry, lag, across, layers, layer, sliding, boxes, here, there,
+                        high, low, left.deviation, left.inverse, x + at, right.deviation,
+                        right.inverse, y + at, right.inside, zero_ntk, final, totals, True,
+                        exact_nngp, exact_ntk,
+                    )  # fmt: skip
                 else:
-                    _multiply(x_channels, x, y_channels, y, high, base, length)
-                    for _ in range(1, channels):
-                        x += row
-                        y += row
-                        _multiply_add(x_channels, x, y_channels, y, high, base, length)
+                    _layer(
+                        geometry, lag, across, layers, layer, sliding, boxes, here, there,
+                        high, low, left.deviation, left.inverse, x + at, right.deviation,
+                        right.inverse, y + at, right.inside, zero_ntk, final, totals, False,
+                        exact_nngp, exact_ntk,
+                    )  # fmt: skip
+                here, there = there, here
+                rescale = layers.numbers[layer, 1]
+                if rescale != 1 and final:
+                    for k in range(2 * LANES):
+                        totals[k] *= rescale
+                elif rescale != 1:
+                    scale(high, rescale, here + start * LANES, here + stop * LANES)
+                    scale(low, rescale, here + start * LANES, here + stop * LANES)
+            if ends:
+                for lane in range(LANES):
+                    nngp_sum += chosen.weights[at_weight + lane] * totals[lane]
+                    ntk_sum += chosen.weights[at_weight + lane] * totals[LANES + lane]
+            elif sink.window_rows > 0:
+                fold(
+                    geometry, lag, high, here, sink.left, sink.nngp, sink.window_rows, sink.line,
+                    sink.lead, scratch.lanes_high,
+                )  # fmt: skip
+                fold(
+                    geometry, lag, low, here, sink.left, sink.ntk, sink.window_rows, sink.line,
+                    sink.lead, scratch.lanes_low,
+                )  # fmt: skip
             else:
-                _gather(source.nngp, source.left, i, source_right, j, high, base, n)
-                _gather(source.ntk, source.left, i, source_right, j, low, base, n)
-            x, y = np.uint64(a * depth * size + ox), np.uint64(image * depth * size + oy)
-            _layers(
-                geometry, layers, high, low, segment, length, dx, x, dy, y, vx, vy, row,
-                fresh, exact_nngp, exact_ntk,
-            )  # fmt: skip
-            if last:
-                nngp_sum += weight * _total(high, base, length)
-                ntk_sum += weight * _total(low, base, length)
-            elif len(folded.high) > 0:
-                _pool(high, low, guard, int(n), ox, lag, weight == 2, folded, sink)
-            else:
-                _scatter(high, base, sink.left, i, sink_right, j, sink.nngp, n)
-                _scatter(low, base, sink.left, i, sink_right, j, sink.ntk, n)
-                if weight == 2:
-                    _scatter(high, base, sink.right, i, sink_left, j, sink.nngp, n)
-                    _scatter(low, base, sink.right, i, sink_left, j, sink.ntk, n)
-        if len(folded.high) > 0:
-            for slot in range(4):
-                _unfold(folded, slot, sink)
-                folded.owner[slot] = 0
+                scatter(
+                    geometry, lag, across, high, here, chosen.weights, at_weight, sink.left,
+                    sink.right, sink.nngp,
+                )  # fmt: skip
+                scatter(
+                    geometry, lag, across, low, here, chosen.weights, at_weight, sink.left,
+                    sink.right, sink.ntk,
+                )  # fmt: skip
         sums[m, 0] = nngp_sum
         sums[m, 1] = ntk_sum

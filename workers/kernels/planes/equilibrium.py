@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workers.kernels.duals.arc_cosine import P_DOUBLE, R_DOUBLE
 from workers.kernels.errors import NoFixedPointError
-from workers.kernels.planes.layout import ALIGNMENT_BYTES, Geometry, aligned, lags
+from workers.kernels.planes.layout import ALIGNMENT_BYTES, aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +64,13 @@ class EquilibriumImages:
 
 @dataclass(frozen=True)
 class Plan:
-    """What depends on the network alone."""
+    """What depends on the network alone. Images are rows of `stride` numbers, of which the last
+    are zero; a plane has `guard` zeros before and after it."""
 
-    geometry: Geometry
+    rows: int
+    columns: int
+    stride: int
+    guard: int
     half: tuple[int, int]
     weights: Weights
     lags: NDArray[np.int64]
@@ -74,9 +78,8 @@ class Plan:
 
     def spread(self, images: NDArray[np.float64]) -> NDArray[np.float64]:
         """Images (..., P, Q) as (..., N), zeros in the zero columns."""
-        rows, columns, stride = self.geometry[:3]
-        out = np.zeros((*images.shape[:-2], rows, stride))
-        out[..., :columns] = images
+        out = np.zeros((*images.shape[:-2], self.rows, self.stride))
+        out[..., : self.columns] = images
         return out.reshape(*images.shape[:-2], -1)
 
 
@@ -101,15 +104,16 @@ def make_plan(network: EquilibriumNetwork) -> Plan:
     stride = columns + half[1]
     lanes = ALIGNMENT_BYTES // 8
     guard = -(-(half[0] * stride + 2 * half[1]) // lanes) * lanes
-    geometry = Geometry(rows, columns, stride, guard, rows * stride, torus=False)
-    zero = np.array([(0, 0, 1)], np.int64)
-    everywhere = network.readout == "gap"
+    gap = network.readout == "gap"
     plan = Plan(
-        geometry,
+        rows,
+        columns,
+        stride,
+        guard,
         half,
         Weights(*[np.zeros(0)] * 3),
-        lags(geometry, half=False) if everywhere else zero,
-        lags(geometry, half=True) if everywhere else zero,
+        lags(rows, columns, stride, gap=gap, half=False),
+        lags(rows, columns, stride, gap=gap, half=True),
     )
     root = np.sqrt(window_counts(network.pixels, network.filter))
     ones = plan.spread(np.ones(network.pixels))
@@ -119,7 +123,23 @@ def make_plan(network: EquilibriumNetwork) -> Plan:
         if network.normalization == "post"
         else Weights(divided, ones, ones)
     )
-    return Plan(geometry, half, weights, plan.lags, plan.half_lags)
+    return replace(plan, weights=weights)
+
+
+def lags(rows: int, columns: int, stride: int, *, gap: bool, half: bool) -> NDArray[np.int64]:
+    """(count, 2): flat lags, longest first, and how many planes each stands for.
+
+    `gap`: all of them, else lag 0. `half`: one of each pair of opposite lags, for an image with
+    itself.
+    """
+    if not gap:
+        return np.array([(0, 1)], np.int64)
+    i = np.arange(1 - rows, rows)
+    every = np.unique(i[:, None] * stride + np.arange(1 - columns, columns))
+    if half:
+        every = every[every >= 0]
+    every = every[np.argsort(-np.abs(every), kind="stable")]
+    return np.stack([every, np.where(half & (every > 0), 2, 1)], axis=1)
 
 
 def prepare_equilibrium(network: EquilibriumNetwork, images: NDArray[Any]) -> EquilibriumImages:
@@ -182,11 +202,10 @@ def equilibrium_pairs(
         Images(s.channels.reshape(-1), s.deviation.reshape(-1), s.inverse.reshape(-1))
         for s in (left, right)
     )
-    geometry = plan.geometry
     run_pairs(
-        geometry.rows * geometry.stride,
-        geometry.stride,
-        geometry.guard,
+        plan.rows * plan.stride,
+        plan.stride,
+        plan.guard,
         plan.half,
         _numbers(network, precision),
         x,
@@ -235,5 +254,5 @@ def _numbers(network: EquilibriumNetwork, precision: Precision) -> Numbers:
 def _work(plan: Plan) -> Work:
     from workers.kernels.planes.fixed_point import Work
 
-    size = plan.geometry.rows * plan.geometry.stride + 2 * plan.geometry.guard
+    size = plan.rows * plan.stride + 2 * plan.guard
     return Work(*(aligned(size, np.dtype(np.float64)) for _ in Work._fields))

@@ -392,10 +392,10 @@ def run_pairs(
     left: Images, right: Images, weights: Weights, p: Array, r: Array, pairs: Array, lags: Array,
     half_lags: Array, work: Work, out: Array, report: Array,
 ) -> None:  # fmt: skip
-    """Sums of K and T over the planes `lags` (count, 3) for the given pairs of images.
+    """Sums of K and T over the planes `lags` (count, 2) for the given pairs of images.
 
     `pairs` (m, 3): index in `left`, in `right`, and whether both are the same image, which then
-    takes the lags `half_lags`: flat lag, 0, and how many planes it stands for. `out` (m, 2).
+    takes the lags `half_lags`: flat lag, and how many planes it stands for. `out` (m, 2).
     Returns at the first plane that does not converge.
     """
     wide()
@@ -410,7 +410,7 @@ def run_pairs(
         _fill(work.q)
         nngp, ntk = 0.0, 0.0
         for step in range(len(chosen)):
-            lag, weight = chosen[step, 0], chosen[step, 2]
+            lag, weight = chosen[step, 0], chosen[step, 1]
             ox, oy = max(-lag, 0), max(lag, 0)
             n = np.uint64(size - ox - oy)
             i, j = np.uint64(ox), np.uint64(oy)

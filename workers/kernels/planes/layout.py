@@ -9,6 +9,7 @@ are rescaled by a power of 2, which is exact, so that float32 planes stay in ran
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,32 +27,55 @@ from workers.kernels.planes.network import (
     Precision,
 )
 
-ALIGNMENT_BYTES = 64
-LANES = ALIGNMENT_BYTES // 4
-"""Loops over planes run over whole vectors of so many numbers."""
+LANES = 16
+"""Neighbouring planes of a band: a float32 vector of AVX-512."""
+
+ALIGNMENT_BYTES = 4 * LANES
 
 LARGEST_DRIFT = 24
 """Planes are rescaled when K^ of unit inputs leaves 2^-24 .. 2^24."""
 
+FOLDED_COLUMNS = LANES
+"""Images of fewer columns are pooled pixel by pixel."""
+
 
 class Geometry(NamedTuple):
-    """Layout of the planes of a group; see core.py."""
+    """Layout of a group; see core.py. Of bands in vectors, of prepared images in numbers."""
 
     rows: int
     columns: int
-    stride: int  # numbers from one row to the next
-    guard: int  # zeros (or halo) before and after a plane
-    row: int  # numbers of one image: rows * stride, and zeros to the end of a vector of any lag
+    stride: int  # of a band, from one row of the left image to the next
+    guard: int  # zeros (or halo) of a band before and after the left image
+    lead: int  # zeros of a prepared image before its first pixel
+    line: int  # of a prepared image, from one row to the next
+    row: int  # of a prepared image in all, with zeros for bands that reach beyond it
     torus: bool
+
+
+class Bands(NamedTuple):
+    """Which lags are run, LANES at a time."""
+
+    lags: NDArray[np.int64]  # (count, 2): the flat lag and 0, on the torus rows and columns
+    weights: NDArray[np.float64]  # (count, LANES): how many planes each lane stands for
+
+    @property
+    def flat(self) -> Bands:
+        """The same with arrays of one dimension, as the core takes them; no copy."""
+        return Bands(self.lags.reshape(-1), self.weights.reshape(-1))
 
 
 class Layers(NamedTuple):
     """Numbers of the layers of a group."""
 
-    filters: NDArray[np.uint64]  # (layers, 2) half of the filter: rows, columns
+    filters: NDArray[np.int64]  # (layers, 2) half of the filter: rows, columns
     numbers: NDArray[np.float64]  # (layers, 4), see `LayerNumbers`
     p: NDArray[Any]  # (layers, coefficients) of the slopes, in the dtype of the NTK plane
     r: NDArray[Any]  # of the NNGP
+
+    @property
+    def flat(self) -> Layers:
+        """The same with coefficients of one dimension, as the core takes them; no copy."""
+        return self._replace(p=self.p.reshape(-1), r=self.r.reshape(-1))
 
 
 class LayerNumbers(NamedTuple):
@@ -67,9 +91,9 @@ class Side(NamedTuple):
     """Prepared images of one side, in the layout of one group. N = geometry.row."""
 
     channels: NDArray[Any]  # (n, C, N) pixels / sqrt(C); empty after a pool
-    deviation: NDArray[Any]  # (n, layers, N) sqrt of the variance of each pixel, 0 in zero columns
+    deviation: NDArray[Any]  # (n, layers, N) sqrt of each pixel's variance, 0 where none is
     inverse: NDArray[Any]  # (n, layers, N) 1 / deviation, 0 where that is 0
-    inside: NDArray[Any]  # (N,) 1, 0 in zero columns
+    inside: NDArray[Any]  # (N,) 1, 0 where there is no pixel
 
     @property
     def flat(self) -> Side:
@@ -78,47 +102,33 @@ class Side(NamedTuple):
 
 
 class PixelPairs(NamedTuple):
-    """The kernels of all pairs of pixels of two images, where planes do not do: at a pool.
+    """The kernels of all pairs of pixels of two images, where bands do not do: at a pool.
 
     The pair of what stands at k in the left image and at l in the right one (in the layout of the
-    group that reads or adds them) is entry left[k] + right[l], from the end where that is < 0.
+    group that reads or adds them) is entry left[k] + right[l]. Where a group reads them, right[l]
+    is l. Windows of two columns of images that are not small are added faster, if `window_rows`
+    says how many rows they have; `lead` and `line` are then those of the pooled image.
     """
 
     nngp: NDArray[Any]
     ntk: NDArray[Any]
     left: NDArray[np.int64]
     right: NDArray[np.int64]
-
-
-class Folded(NamedTuple):
-    """Planes pooled along the rows, on their way to the pooled tensor; see `_pool` of core.py.
-
-    Four of each: of even and odd lags, below 0 and not. Empty where a plane goes straight there.
-    """
-
-    owner: NDArray[np.int64]  # (4,) the lag that each holds, times 2, and 1 if also its opposite
-    high: NDArray[Any]  # (4 size,)
-    low: NDArray[Any]
+    window_rows: int = 0
+    lead: int = 0
+    line: int = 0
 
 
 class Scratch(NamedTuple):
-    """Work arrays of the core.
-
-    `high` and `low` are segments of one plane with its guards each: the plane of the NNGP and of
-    the NTK, its sums over rows, its box sums, zeros; `low` goes on with t and S in its dtype, and
-    `Side.inside` of the plane. The last ones hold the rolled right image of a lag on the torus.
-    """
+    """Work arrays of the core: K and T of a band with its guards, four segments each. Two that
+    layers read and write in turn, sums over rows, and box sums."""
 
     high: NDArray[Any]
     low: NDArray[Any]
     segment: int
-    folded: Folded
-    channels: NDArray[Any]
-    deviation: NDArray[Any]
-    inverse: NDArray[Any]
-    source_right: NDArray[np.int64]
-    sink_left: NDArray[np.int64]
-    sink_right: NDArray[np.int64]
+    totals: NDArray[np.float64]  # (2 LANES,) of K and of T, lane by lane
+    lanes_high: NDArray[Any]  # 0, 1, ... in the dtype of `high`
+    lanes_low: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -132,14 +142,14 @@ class Group:
     low_dtype: np.dtype[Any]  # of everything else
 
     @functools.cached_property
-    def lags(self) -> NDArray[np.int64]:
-        """Of all planes; see `lags`."""
-        return lags(self.geometry, half=False)
+    def bands(self) -> Bands:
+        """Of all planes; see `bands`."""
+        return bands(self.geometry, half=False).flat
 
     @functools.cached_property
-    def half_lags(self) -> NDArray[np.int64]:
-        """Of an image with itself."""
-        return lags(self.geometry, half=True)
+    def half_bands(self) -> Bands:
+        """Of an image with itself, where opposite lags have equal sums."""
+        return bands(self.geometry, half=True).flat if self.window is None else self.bands
 
     @property
     def exact(self) -> tuple[int | None, int | None]:
@@ -152,32 +162,46 @@ class Group:
         )
 
     @property
-    def size(self) -> int:
-        """Numbers of one plane at lag 0."""
-        return self.geometry.rows * self.geometry.stride
-
-    @property
     def inverse_dtype(self) -> np.dtype[Any]:
         """Of `Side.inverse`: what t is computed in."""
         return self.layers.r.dtype
+
+    @property
+    def segment(self) -> int:
+        """Numbers of a band with its guards."""
+        return LANES * (self.geometry.rows * self.geometry.stride + 2 * self.geometry.guard)
 
     @property
     def pixels(self) -> int:
         return self.geometry.rows * self.geometry.columns
 
     def positions(self) -> NDArray[np.int64]:
-        """(P, Q): where the pixels stand."""
+        """(P, Q): where the pixels stand in a prepared image."""
         i, j = (np.arange(size) for size in self.geometry[:2])
-        return i[:, None] * self.geometry.stride + j
+        return self.geometry.lead + i[:, None] * self.geometry.line + j
 
     def spread(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Images (..., P, Q) in this layout, (..., N), zeros in the zero columns."""
+        """Images (..., P, Q) in this layout, (..., N): zeros behind each row, or on the torus the
+        columns over again."""
         geometry = self.geometry
         out = np.zeros((*images.shape[:-2], geometry.row), images.dtype)
-        lines = out[..., : self.size].reshape(*images.shape[:-2], geometry.rows, geometry.stride)
+        lines = _lines(out, geometry)
         lines[..., : geometry.columns] = images
-        out[..., : self.size] = lines.reshape(*images.shape[:-2], self.size)
+        if geometry.torus:
+            _go_around(lines, geometry)
         return out
+
+
+def _lines(prepared: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """The rows (..., P, line) of prepared images (..., N), a view."""
+    size = geometry.rows * geometry.line
+    inner = prepared[..., geometry.lead : geometry.lead + size]
+    return inner.reshape(*prepared.shape[:-1], geometry.rows, geometry.line)
+
+
+def _go_around(lines: NDArray[Any], geometry: Geometry) -> None:
+    around = np.arange(geometry.columns, geometry.line) % geometry.columns
+    lines[..., geometry.columns :] = lines[..., around]
 
 
 @dataclass(frozen=True)
@@ -194,6 +218,17 @@ class Plan:
             depth, plane = len(group.layers.numbers), group.plane_dtype.itemsize
             each = depth * (plane + group.inverse_dtype.itemsize) + group.low_dtype.itemsize
             total += group.geometry.row * (each + (0 if number else channels * plane))
+        return total
+
+    @property
+    def work_bytes(self) -> int:
+        """What the core works in: bands, and the pooled tensors of one pair of images."""
+        total = 0
+        for group, after in itertools.zip_longest(self.groups, self.groups[1:]):
+            numbers = 4 * group.segment
+            if after is not None:
+                numbers += after.pixels * after.geometry.row
+            total += numbers * (group.plane_dtype.itemsize + group.low_dtype.itemsize)
         return total
 
 
@@ -265,12 +300,12 @@ def _group(
     stride = columns + (2 * reach if torus else reach)
     if window is not None and not torus:
         stride = _whole(stride, window[1])  # so that windows do not straddle rows
-    guard = max(_whole(up * stride + _whole(reach, LANES), LANES), LANES)
-    row = _whole(rows * stride, LANES) + LANES
+    line = 2 * columns + LANES - 1 if torus else stride
+    row = LANES + _whole(rows * line, LANES) + 2 * LANES
     return Group(
-        Geometry(rows, columns, stride, guard, row, torus),
+        Geometry(rows, columns, stride, up * stride + reach + 1, LANES, line, row, torus),
         Layers(
-            np.array(halves, np.uint64),
+            np.array(halves, np.int64),
             np.array(numbers, np.float64),
             np.asarray(bend * _coefficients(P_SINGLE, P_DOUBLE, low_dtype) / math.pi, low_dtype),
             np.asarray(bend * _coefficients(R_SINGLE, R_DOUBLE, rest_dtype), rest_dtype),
@@ -292,32 +327,15 @@ def _whole(count: int, part: int) -> int:
     return -(-count // part) * part
 
 
-def make_scratch(group: Group, channels: int) -> Scratch:
+def make_scratch(group: Group) -> Scratch:
     """Work arrays for one group; a thread needs its own."""
-    geometry = group.geometry
-    segment = _whole(group.size, LANES) + 2 * geometry.guard
-    torus = geometry.row if geometry.torus else 0
-    depth = len(group.layers.numbers)
     return Scratch(
-        aligned(4 * segment, group.plane_dtype),
-        aligned(7 * segment, group.low_dtype),
-        segment,
-        _folded(group),
-        np.zeros(channels * torus, group.plane_dtype),
-        np.zeros(depth * torus, group.plane_dtype),
-        np.zeros(depth * torus, group.inverse_dtype),
-        *(np.zeros(torus, np.int64) for _ in range(3)),
-    )
-
-
-def _folded(group: Group) -> Folded:
-    """For windows of two columns. On the torus a lag may lead around the edge within a window."""
-    fits = group.window is not None and group.window[1] == 2 and not group.geometry.torus
-    size = group.size // 2 if fits else 0
-    return Folded(
-        np.zeros(4, np.int64),
-        np.zeros(4 * size, group.plane_dtype),
-        np.zeros(4 * size, group.low_dtype),
+        aligned(4 * group.segment, group.plane_dtype),
+        aligned(4 * group.segment, group.low_dtype),
+        group.segment,
+        np.zeros(2 * LANES),
+        np.arange(LANES).astype(group.plane_dtype),
+        np.arange(LANES).astype(group.low_dtype),
     )
 
 
@@ -330,16 +348,29 @@ def no_pairs(group: Group) -> PixelPairs:
 def pooled_pairs(group: Group, after: Group) -> tuple[PixelPairs, PixelPairs]:
     """Zeros for the pool of `group`: as it adds to them, and as the group `after` reads them.
 
-    They hold the planes of `after` one after another: lags d and d - N do not overlap.
+    A pixel of the left image has a row of the tensors, in the layout of `after`.
     """
     assert group.window is not None
-    size = after.size
-    nngp, ntk = np.zeros(size**2, group.plane_dtype), np.zeros(size**2, group.low_dtype)
-    k = np.arange(after.geometry.row)
-    source = PixelPairs(nngp, ntk, k - k * size, k * size)
-    i, j = (np.arange(n) // w for n, w in zip(group.geometry[:2], group.window, strict=True))
-    pooled = group.spread(i[:, None] * after.geometry.stride + j)
-    return PixelPairs(nngp, ntk, source.left[pooled], source.right[pooled]), source
+    fine, coarse, window = group.geometry, after.geometry, group.window
+    numbers = after.pixels * coarse.row
+    tensors = np.zeros(numbers, group.plane_dtype), np.zeros(numbers, group.low_dtype)
+    pixel = np.arange(after.pixels).reshape(coarse[:2])
+    source = PixelPairs(*tensors, after.spread(pixel * coarse.row), np.arange(coarse.row))
+    i, j = (np.arange(n) // w for n, w in zip(fine[:2], window, strict=True))
+    left = group.spread((pixel * coarse.row)[i[:, None], j])
+    right = group.spread(after.positions()[i[:, None], j])
+    folds = not fine.torus and window[1] == 2 and fine.columns >= FOLDED_COLUMNS
+    sink = PixelPairs(*tensors, left, right, window[0] * folds, coarse.lead, coarse.line)
+    return sink, source
+
+
+def close_pairs(pairs: PixelPairs, after: Group) -> None:
+    """What has been added to a pool goes around the torus, as the images of `after` do."""
+    if after.geometry.torus:
+        for tensor in (pairs.nngp, pairs.ntk):
+            _go_around(
+                _lines(tensor.reshape(-1, after.geometry.row), after.geometry), after.geometry
+            )
 
 
 def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -349,27 +380,44 @@ def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
-def lags(
-    geometry: Geometry, *, half: bool, reach: tuple[int, int] | None = None
-) -> NDArray[np.int64]:
-    """(count, 3): the lags of all planes, longest last, and how many planes each stands for.
+def bands(geometry: Geometry, *, half: bool, reach: tuple[int, int] | None = None) -> Bands:
+    """All lags of two images.
 
-    `half`: only one of each pair of opposite lags, for an image with itself. `reach`: only offsets
-    of at most so many rows and columns.
+    `half`: only one of each pair of opposite lags, for sums over an image with itself. `reach`:
+    only offsets of at most so many rows and columns.
     """
-    rows, columns, stride, _, _, torus = geometry
-    found: dict[tuple[int, int], int] = {}
+    rows, columns, stride = geometry[:3]
     down = rows - 1 if reach is None else min(reach[0], rows - 1)
     across = columns - 1 if reach is None else min(reach[1], columns - 1)
+    found: dict[int, dict[int, int]] = {}  # by rows on the torus: lags and their weights
     for i in range(-down, down + 1):
         for j in range(-across, across + 1):
-            if torus:
+            if geometry.torus:
                 here, there = (i % rows, j % columns), (-i % rows, -j % columns)
             else:
-                here, there = (i * stride + j, 0), (-i * stride - j, 0)
-            if half:
-                found[max(here, there)] = 1 if here == there else 2
-            else:
-                found[here] = 1
-    ordered = sorted(found.items(), key=lambda item: (-abs(item[0][0]), item[0]))
-    return np.array([(*lag, weight) for lag, weight in ordered], np.int64)
+                here, there = (0, i * stride + j), (0, -i * stride - j)
+            line, lag = max(here, there) if half else here
+            found.setdefault(line, {})[lag] = 2 if half and here != there else 1
+    covered = [
+        ((line, lag) if geometry.torus else (lag, 0), weights)
+        for line, wanted in found.items()
+        for lag, weights in cover(wanted)
+    ]
+    # Those before 0, then those behind it, shortest planes first: what one leaves in memory, the
+    # next one overwrites.
+    covered.sort(key=lambda band: band[0] if band[0][0] < 0 else (1, -band[0][0]))
+    lags, weights = zip(*covered, strict=True)
+    return Bands(np.array(lags, np.int64), np.array(weights, np.float64))
+
+
+def cover(wanted: dict[int, int]) -> list[tuple[int, list[int]]]:
+    """Bands that hold each of the lags with its weight once: first lag, which is even, and the
+    weights of its lanes."""
+    found: list[tuple[int, list[int]]] = []
+    end: int | None = None
+    for lag in sorted(wanted):
+        if end is None or lag >= end:
+            first = lag - lag % 2
+            end = first + LANES
+            found.append((first, [wanted.get(first + lane, 0) for lane in range(LANES)]))
+    return found

@@ -18,8 +18,10 @@ from workers.kernels.planes.layout import (
     Group,
     PixelPairs,
     Plan,
+    Scratch,
     Side,
-    lags,
+    bands,
+    close_pairs,
     make_plan,
     make_scratch,
     no_pairs,
@@ -68,22 +70,47 @@ def prepare_compiled(
     pixels = np.asarray(images, np.float64).transpose(0, 3, 1, 2) / np.sqrt(images.shape[-1])
     channels = plan.groups[0].spread(pixels).astype(plan.groups[0].plane_dtype)
     variance = np.einsum("ncij,ncij->nij", pixels, pixels)
-    reaches = _reaches(plan)
+    if len(plan.groups) == 1:
+        group = plan.groups[0]
+        sides = [make_side(group, channels, layer_variances(group, variance))]
+        return PreparedImages(tuple(sides), precision)
+    reaches, scratches = _reaches(plan), [make_scratch(group) for group in plan.groups[:-1]]
+    # One after another: the pooled tensors of an image with itself take far more memory than it.
+    found = [
+        _prepare_image(plan, reaches, scratches, channels[i : i + 1], variance[i : i + 1])
+        for i in range(len(images))
+    ]
+    return PreparedImages(tuple(_together(sides) for sides in zip(*found, strict=True)), precision)
+
+
+def _together(sides: tuple[Side, ...]) -> Side:
+    """Sides of one group, one after another."""
+    channels, deviation, inverse, _ = (
+        np.concatenate(arrays) for arrays in zip(*sides, strict=True)
+    )
+    return Side(channels, deviation, inverse, sides[0].inside)
+
+
+def _prepare_image(
+    plan: Plan,
+    reaches: list[tuple[int, int]],
+    scratches: list[Scratch],
+    channels: NDArray[Any],
+    variance: NDArray[np.float64],
+) -> list[Side]:
+    """The sides of one image: `channels` (1, C, N), variance of its pixels (1, P, Q)."""
     sides: list[Side] = []
-    tensors = [no_pairs(plan.groups[0])] * len(images)
-    for number, (group, reach) in enumerate(zip(plan.groups, reaches, strict=True)):
+    tensors = no_pairs(plan.groups[0])
+    for number, group in enumerate(plan.groups):
         side = make_side(group, channels, layer_variances(group, variance))
         sides.append(side)
-        channels = np.zeros((len(images), 0, 0))
+        channels = np.zeros((1, 0, 0))
         if group.window is not None:
             after = plan.groups[number + 1]
-            tensors = [
-                _pooled(group, after, side, image, reach, tensors[image])
-                for image in range(len(images))
-            ]
-            # At lag 0, pairs stand in the first plane.
-            variance = np.array([pairs.nngp[after.positions()] for pairs in tensors])
-    return PreparedImages(tuple(sides), precision)
+            tensors = _pooled(group, after, side, reaches[number], tensors, scratches[number])
+            pixel = np.arange(after.pixels).reshape(after.geometry[:2])
+            variance = tensors.nngp[pixel * after.geometry.row + after.positions()][None]
+    return sides
 
 
 def _reaches(plan: Plan) -> list[tuple[int, int]]:
@@ -105,9 +132,7 @@ def layer_variances(group: Group, variance: NDArray[np.float64]) -> NDArray[np.f
     layers = group.layers
     mode = "wrap" if group.geometry.torus else "constant"
     rows, columns = variance.shape[1:]
-    for (up, side), (bias, rescale, _, _) in zip(
-        layers.filters.astype(int), layers.numbers, strict=True
-    ):
+    for (up, side), (bias, rescale, _, _) in zip(layers.filters, layers.numbers, strict=True):
         padded = np.pad(q, ((0, 0), (up, up), (side, side)), mode=mode)  # type: ignore[call-overload]
         tall = sum(padded[:, a : a + rows] for a in range(2 * up + 1))
         q = sum(tall[:, :, b : b + columns] for b in range(2 * side + 1)) + bias
@@ -132,27 +157,28 @@ def _pooled(
     group: Group,
     after: Group,
     side: Side,
-    image: int,
     reach: tuple[int, int],
     source: PixelPairs,
+    scratch: Scratch,
 ) -> PixelPairs:
-    """The pooled tensors of an image with itself, at the offsets that variances need."""
+    """The pooled tensors of the image of `side` with itself, at the offsets that variances need."""
     from workers.kernels.planes.core import run_group
 
     sink, pooled = pooled_pairs(group, after)
-    own = lags(group.geometry, half=True, reach=reach)
+    own = bands(group.geometry, half=False, reach=reach).flat
     run_group(
         group.geometry,
-        group.layers,
+        group.layers.flat,
         side.flat,
         side.flat,
-        np.array([[image, image, 1]]),
+        np.array([[0, 0, 1]]),
         own,
         own,
         source,
         sink,
-        make_scratch(group, side.channels.shape[1]),
+        scratch,
         *group.exact,
         np.zeros((1, 2)),
     )
+    close_pairs(pooled, after)
     return pooled

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from workers.kernels.duals.base import ActivationModel
 from workers.kernels.layers import Residual
 from workers.kernels.planes.layout import make_plan
-from workers.kernels.planes.network import EquilibriumNetwork
+from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
 from workers.kernels.spatial.core import core_precision
 from workers.kernels.spatial.geometry import Shape, after_layer, sample_grid, sides
 from workers.kernels.spatial.layers import Conv, PoolModel
@@ -27,8 +27,8 @@ NANOSECONDS_PER_FLOP: dict[Representation, float] = {
 by 32), 0.12 (erf; in float64, 0.20), 0.16 (ReLU), the latter two with blocks of 2 by 4."""
 
 CORE_NANOSECONDS_PER_FLOP = {"float32": 0.015, "float64": 0.03}
-"""The same of the compiled plane core, by the dtype of the results. Measured without pools (depth
-5 and 21): 0.013 and 0.026."""
+"""The same of the compiled core, by the dtype of the results. Measured without pools on half a core
+of a Xeon (another machine's thread has the rest): 0.017 at depth 5, in float64 0.038."""
 
 CORE_POOL_NANOSECONDS = 2.5
 """Per pixel pair in front of a pool, in the compiled core: into the pooled tensors, and there
@@ -50,8 +50,7 @@ PLANES_COPIES = 12
 """Turned and doubled copies of one sample's arrays while its offsets are computed."""
 
 POOLED_BYTES = 48
-"""Bytes per pair of pixels behind the first pool, in the compiled core: both tensors, on the way
-in and out, and while an image is prepared."""
+"""Bytes per pair of pixels behind the first pool: tensors on the way in and out."""
 
 EQUILIBRIUM_NANOSECONDS_PER_FLOP = 0.1
 """Convolutional equilibrium networks, float64, one AVX-512 core; at 32 x 32 pixels."""
@@ -102,8 +101,11 @@ class SpatialCost:
         if self.parts.representation == "tensor":
             return TENSOR_BUFFERS * 8 * self.pixel_pairs + (1 << 20)
         if self.parts.representation == "planes":
-            pooled = POOLED_BYTES * _pooled_pixels(self.parts) ** 2
-            return PLANES_BYTES + PLANES_COPIES * 8 * self.sample_numbers + pooled
+            work = POOLED_BYTES * _pooled_pixels(self.parts) ** 2
+            core = self.parts.core
+            if core is not None and piecewise_linear(core):
+                work = max(work, make_plan(core, core_precision(self.dtype)).work_bytes)
+            return PLANES_BYTES + PLANES_COPIES * 8 * self.sample_numbers + work
         return DIAGONAL_BUFFERS * 8 * self.sample_numbers + (1 << 20)
 
 

@@ -53,6 +53,14 @@ NETWORKS = {
     "pools": Network((8, 8), (CONV, RELU, CONV, RELU, POOL, CONV, RELU, POOL, CONV, RELU, POOL)),
     "uneven pools": Network((6, 9), (CONV, LEAKY, AveragePool((2, 3)), CONV, LEAKY, CONV, RELU)),
     "circular pools": Network((6, 8), (RING, RELU, POOL, RING, LEAKY)),
+    # From 16 columns on, windows of two columns are added in registers.
+    "pools of wide images": Network((4, 36), (CONV, RELU, POOL, CONV, LEAKY, POOL, CONV, RELU)),
+    "pools of 4 rows": Network(
+        (8, 16), (Convolution((3, 5)), LEAKY, CONV, RELU, AveragePool((4, 2)), CONV, LEAKY)
+    ),
+    "pools of single rows": Network(
+        (3, 20), (Convolution((1, 1)), LEAKY, AveragePool((1, 2)), CONV, RELU)
+    ),
 }
 # Of the NTK, relative: for float32 the square root of its rounding, on equal patches.
 TOLERANCES: dict[Precision, float] = {"double": 1e-8, "mixed": 2e-7, "fast": 4e-4}
@@ -65,7 +73,7 @@ TOLERANCES: dict[Precision, float] = {"double": 1e-8, "mixed": 2e-7, "fast": 4e-
 def test_against_full_tensors(name: str, precision: Precision) -> None:
     """Noise, constant, saturated, nearly equal and mostly empty images; every pair of them."""
     network = NETWORKS[name]
-    images = hard_images((8, 9))[:, : network.pixels[0], : network.pixels[1]]
+    images = hard_images((8, 36))[:, : network.pixels[0], : network.pixels[1]]
     expected = reference(network, images)
     prepared = prepare(network, images, precision)
     for symmetric in (False, True):
@@ -98,7 +106,7 @@ def networks(draw: st.DrawFn) -> Network:
     """One or two groups of one or two layers, of any supported filter, padding and slope."""
     padding = draw(st.sampled_from(["SAME", "CIRCULAR"]))
     window = (draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2, 3])))
-    coarse = (draw(st.integers(2, 4)), draw(st.integers(3, 4)))
+    coarse = (draw(st.integers(2, 4)), draw(st.sampled_from([3, 4, 9, 11])))
     pixels = (window[0] * coarse[0], window[1] * coarse[1])
 
     def layers(size: tuple[int, int]) -> list[Convolution | Activation]:
