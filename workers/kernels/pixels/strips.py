@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workers.kernels.planes.geometry import Bands, cover
 from workers.kernels.planes.layout import (
-    Bands,
     Group,
     PixelPairs,
     Plan,
     Scratch,
     Side,
-    cover,
     make_plan,
     make_scratch,
     no_pairs,

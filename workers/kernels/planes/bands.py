@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.compiled.jit import inline, lean, wide
 from workers.compiled.vectors import fma, loads, splats, spreads, store
-from workers.kernels.planes.layout import LANES, Geometry
+from workers.kernels.planes.geometry import LANES, Geometry
 
 Array = Any  # numba infers array types itself
 

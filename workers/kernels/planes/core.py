@@ -43,15 +43,8 @@ from workers.compiled.vectors import (
     where_less,
 )
 from workers.kernels.planes.bands import begin, box_sums, clear, gather, line_of, scale, wrap
-from workers.kernels.planes.layout import (
-    LANES,
-    Bands,
-    Geometry,
-    Layers,
-    PixelPairs,
-    Scratch,
-    Side,
-)
+from workers.kernels.planes.geometry import LANES, Bands, Geometry
+from workers.kernels.planes.layout import Layers, PixelPairs, Scratch, Side
 from workers.kernels.planes.pools import fold, scatter
 
 Array = Any  # numba infers array types itself

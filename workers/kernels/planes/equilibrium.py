@@ -16,7 +16,7 @@ import numpy as np
 
 from workers.kernels.duals.arc_cosine import P_DOUBLE, R_DOUBLE
 from workers.kernels.errors import NoFixedPointError
-from workers.kernels.planes.layout import ALIGNMENT_BYTES, aligned
+from workers.kernels.planes.geometry import ALIGNMENT_BYTES, aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

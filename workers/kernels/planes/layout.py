@@ -19,6 +19,16 @@ from numpy.typing import NDArray
 
 from workers.kernels.duals.arc_cosine import P_DOUBLE, P_SINGLE, R_DOUBLE, R_SINGLE
 from workers.kernels.duals.relu_like import ReluLikeDual
+from workers.kernels.planes.geometry import (
+    LANES,
+    Bands,
+    Geometry,
+    aligned,
+    bands,
+    go_around,
+    lines_of,
+    whole,
+)
 from workers.kernels.planes.network import (
     Activation,
     AveragePool,
@@ -27,41 +37,11 @@ from workers.kernels.planes.network import (
     Precision,
 )
 
-LANES = 16
-"""Neighbouring planes of a band: a float32 vector of AVX-512."""
-
-ALIGNMENT_BYTES = 4 * LANES
-
 LARGEST_DRIFT = 24
 """Planes are rescaled when K^ of unit inputs leaves 2^-24 .. 2^24."""
 
 FOLDED_COLUMNS = LANES
 """Images of fewer columns are pooled pixel by pixel."""
-
-
-class Geometry(NamedTuple):
-    """Layout of a group; see core.py. Of bands in vectors, of prepared images in numbers."""
-
-    rows: int
-    columns: int
-    stride: int  # of a band, from one row of the left image to the next
-    guard: int  # zeros (or halo) of a band before and after the left image
-    lead: int  # zeros of a prepared image before its first pixel
-    line: int  # of a prepared image, from one row to the next
-    row: int  # of a prepared image in all, with zeros for bands that reach beyond it
-    torus: bool
-
-
-class Bands(NamedTuple):
-    """Which lags are run, LANES at a time."""
-
-    lags: NDArray[np.int64]  # (count, 2): the flat lag and 0, on the torus rows and columns
-    weights: NDArray[np.float64]  # (count, LANES): how many planes each lane stands for
-
-    @property
-    def flat(self) -> Bands:
-        """The same with arrays of one dimension, as the core takes them; no copy."""
-        return Bands(self.lags.reshape(-1), self.weights.reshape(-1))
 
 
 class Layers(NamedTuple):
@@ -185,23 +165,11 @@ class Group:
         columns over again."""
         geometry = self.geometry
         out = np.zeros((*images.shape[:-2], geometry.row), images.dtype)
-        lines = _lines(out, geometry)
+        lines = lines_of(out, geometry)
         lines[..., : geometry.columns] = images
         if geometry.torus:
-            _go_around(lines, geometry)
+            go_around(lines, geometry)
         return out
-
-
-def _lines(prepared: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    """The rows (..., P, line) of prepared images (..., N), a view."""
-    size = geometry.rows * geometry.line
-    inner = prepared[..., geometry.lead : geometry.lead + size]
-    return inner.reshape(*prepared.shape[:-1], geometry.rows, geometry.line)
-
-
-def _go_around(lines: NDArray[Any], geometry: Geometry) -> None:
-    around = np.arange(geometry.columns, geometry.line) % geometry.columns
-    lines[..., geometry.columns :] = lines[..., around]
 
 
 @dataclass(frozen=True)
@@ -299,9 +267,9 @@ def _group(
     bend = np.array(bends)[:, None]
     stride = columns + (2 * reach if torus else reach)
     if window is not None and not torus:
-        stride = _whole(stride, window[1])  # so that windows do not straddle rows
+        stride = whole(stride, window[1])  # so that windows do not straddle rows
     line = 2 * columns + LANES - 1 if torus else stride
-    row = LANES + _whole(rows * line, LANES) + 2 * LANES
+    row = LANES + whole(rows * line, LANES) + 2 * LANES
     return Group(
         Geometry(rows, columns, stride, up * stride + reach + 1, LANES, line, row, torus),
         Layers(
@@ -320,11 +288,6 @@ def _coefficients(
     single: tuple[float, ...], double: tuple[float, ...], dtype: np.dtype[Any]
 ) -> NDArray[np.float64]:
     return np.array(double if dtype == np.float64 else single)
-
-
-def _whole(count: int, part: int) -> int:
-    """The smallest multiple of `part` that is at least `count`."""
-    return -(-count // part) * part
 
 
 def make_scratch(group: Group) -> Scratch:
@@ -368,56 +331,6 @@ def close_pairs(pairs: PixelPairs, after: Group) -> None:
     """What has been added to a pool goes around the torus, as the images of `after` do."""
     if after.geometry.torus:
         for tensor in (pairs.nngp, pairs.ntk):
-            _go_around(
-                _lines(tensor.reshape(-1, after.geometry.row), after.geometry), after.geometry
+            go_around(
+                lines_of(tensor.reshape(-1, after.geometry.row), after.geometry), after.geometry
             )
-
-
-def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that start at a multiple of ALIGNMENT_BYTES."""
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT_BYTES, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT_BYTES
-    return raw[start : start + size * dtype.itemsize].view(dtype)
-
-
-def bands(geometry: Geometry, *, half: bool, reach: tuple[int, int] | None = None) -> Bands:
-    """All lags of two images.
-
-    `half`: only one of each pair of opposite lags, for sums over an image with itself. `reach`:
-    only offsets of at most so many rows and columns.
-    """
-    rows, columns, stride = geometry[:3]
-    down = rows - 1 if reach is None else min(reach[0], rows - 1)
-    across = columns - 1 if reach is None else min(reach[1], columns - 1)
-    found: dict[int, dict[int, int]] = {}  # by rows on the torus: lags and their weights
-    for i in range(-down, down + 1):
-        for j in range(-across, across + 1):
-            if geometry.torus:
-                here, there = (i % rows, j % columns), (-i % rows, -j % columns)
-            else:
-                here, there = (0, i * stride + j), (0, -i * stride - j)
-            line, lag = max(here, there) if half else here
-            found.setdefault(line, {})[lag] = 2 if half and here != there else 1
-    covered = [
-        ((line, lag) if geometry.torus else (lag, 0), weights)
-        for line, wanted in found.items()
-        for lag, weights in cover(wanted)
-    ]
-    # Those before 0, then those behind it, shortest planes first: what one leaves in memory, the
-    # next one overwrites.
-    covered.sort(key=lambda band: band[0] if band[0][0] < 0 else (1, -band[0][0]))
-    lags, weights = zip(*covered, strict=True)
-    return Bands(np.array(lags, np.int64), np.array(weights, np.float64))
-
-
-def cover(wanted: dict[int, int]) -> list[tuple[int, list[int]]]:
-    """Bands that hold each of the lags with its weight once: first lag, which is even, and the
-    weights of its lanes."""
-    found: list[tuple[int, list[int]]] = []
-    end: int | None = None
-    for lag in sorted(wanted):
-        if end is None or lag >= end:
-            first = lag - lag % 2
-            end = first + LANES
-            found.append((first, [wanted.get(first + lane, 0) for lane in range(LANES)]))
-    return found

@@ -16,7 +16,7 @@ from workers.compiled.vectors import (
     where_less,
 )
 from workers.kernels.planes.bands import line_of
-from workers.kernels.planes.layout import LANES, Geometry
+from workers.kernels.planes.geometry import LANES, Geometry
 
 Array = Any  # numba infers array types itself
 

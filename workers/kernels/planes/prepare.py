@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workers.kernels.planes.geometry import bands
 from workers.kernels.planes.layout import (
     Group,
     PixelPairs,
     Plan,
     Scratch,
     Side,
-    bands,
     close_pairs,
     make_plan,
     make_scratch,

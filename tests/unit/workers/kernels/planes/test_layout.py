@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from support.convolutional import RELU
 from workers.kernels.planes import AveragePool, Convolution, Network, Precision
-from workers.kernels.planes.layout import (
-    LANES,
-    Geometry,
-    bands,
-    cover,
-    make_plan,
-    make_scratch,
-    pooled_pairs,
-)
+from workers.kernels.planes.geometry import LANES, Geometry, bands, cover
+from workers.kernels.planes.layout import make_plan, make_scratch, pooled_pairs
 
 
 def geometry_of(pixels: tuple[int, int], padding: str) -> Geometry:
