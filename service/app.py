@@ -20,8 +20,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from service.audit import AuditTrail
-from service.auth import KeyGuard, LocalGuard
+from service.access.audit import AuditTrail
+from service.access.auth import KeyGuard, LocalGuard
+from service.access.keyring import Keyring
 from service.console import console_routes
 from service.deps import Services
 from service.errors import add_error_handlers
@@ -35,7 +36,6 @@ from service.jobs.leases import LeaseKeeper, new_holder
 from service.jobs.lock import data_dir_lock
 from service.jobs.registry import KINDS
 from service.jobs.runner import Runner
-from service.keyring import Keyring
 from service.reads import JobReads
 from service.routes import (
     access,

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from service.auth import CALLER
+from service.access.auth import CALLER
+from service.access.identity import Caller
+from service.access.keyring import Keyring
 from service.errors import InvalidRequestError, UnsupportedMediaTypeError
 from service.events import EventBus
-from service.identity import Caller
 from service.jobs.compute import Compute
 from service.jobs.context import JobContext
 from service.jobs.leases import LeaseKeeper
 from service.jobs.runner import Runner
-from service.keyring import Keyring
 from service.reads import JobReads
 from service.settings import ServiceSettings
 from storage.blobs import BlobStore

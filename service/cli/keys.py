@@ -19,7 +19,7 @@ def new(as_json: JsonOption = False) -> None:
 
     Its SHA-256 goes into the settings of the service; whoever has the key may do everything.
     """
-    from service.keyring import new_key
+    from service.access.keyring import new_key
 
     made = new_key()
     if as_json:

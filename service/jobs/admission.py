@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.access.identity import LOCAL, Caller
 from service.errors import ExceedsMemoryError, InsufficientStorageError, TooManyJobsError
-from service.identity import LOCAL, Caller
 from service.jobs.context import JobContext
 from service.jobs.plans import Plan
 from service.jobs.quotas import check_quota

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from service.access.identity import Caller
 from service.errors import QuotaExceededError, TooManyJobsError
-from service.identity import Caller
 from service.jobs.plans import Plan
 from storage.catalog import Catalog
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from service.access import check_readable
+from service.access.identity import LOCAL, Caller
+from service.access.ownership import check_readable
 from service.errors import error_document
-from service.identity import LOCAL, Caller
 from service.jobs.admission import admit
 from service.jobs.context import JobContext
 from service.jobs.plans import JobKind, Plan

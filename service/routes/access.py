@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from service.access.identity import Caller
 from service.deps import CallerDep, ServicesDep
-from service.identity import Caller
 from service.schemas.access import CallerOut, GrantsOut, Quota, UsageOut
 from service.schemas.common import EXAMPLE_MATRIX, error_responses
 from storage.catalog import Catalog, NotOwnerError, Role

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
+from service.access.identity import ADMIN_PREFIX, LOCAL
+from service.access.keyring import new_key
 from service.deps import CallerDep, JsonBody, PageDep, Services, ServicesDep
 from service.errors import InvalidRequestError
 from service.garbage import Item, Retention, collect, find, prune_records
-from service.identity import ADMIN_PREFIX, LOCAL
-from service.keyring import new_key
 from service.schemas.access import AuditOut, KeyOut, KeyRequest, NewKeyOut, Quota
 from service.schemas.common import Page, error_responses
 from service.schemas.garbage import GarbageItem, GarbageOut, GarbageRequest

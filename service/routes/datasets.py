@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from service.access import give_up
+from service.access.identity import Caller
+from service.access.ownership import give_up
 from service.deps import CallerDep, PageDep, Services, ServicesDep
 from service.errors import InsufficientStorageError, InvalidRequestError
 from service.http.receive import ReceivedForm, received_form
@@ -23,7 +24,6 @@ from service.http.slices import (
     npy_bytes,
     parse_slice,
 )
-from service.identity import Caller
 from service.jobs.quotas import check_stored_bytes
 from service.routes.matrices import RowsQuery
 from service.schemas.common import EXAMPLE_DATASET, Page, error_responses, link

@@ -7,11 +7,11 @@ from typing import Annotated
 from blake3 import blake3
 from fastapi import APIRouter, Query, Request, Response
 
+from service.access.identity import Caller
 from service.deps import CallerDep, Services, ServicesDep
 from service.errors import InvalidRequestError
 from service.http.byte_ranges import matches_etag
 from service.http.responses import NO_SCRIPTS
-from service.identity import Caller
 from service.jobs.tasks.tiled_tasks import TILED_TASKS
 from service.jobs.tile_progress import TILE_FAILED
 from service.pictures.line_chart import NothingToDrawError

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
-from service.access import give_up
+from service.access.ownership import give_up
 from service.deps import CallerDep, JsonBody, PageDep, Services, ServicesDep
 from service.errors import JobFailedError
 from service.events import job_events

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import JSONResponse
 
-from service.access import give_up
+from service.access.ownership import give_up
 from service.deps import CallerDep, PageDep, ServicesDep
 from service.errors import InvalidRequestError, json_safe
 from service.http.slices import (

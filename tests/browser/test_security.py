@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
+from service.access.keyring import hash_key
 from service.console import CONTENT_SECURITY_POLICY
-from service.keyring import hash_key
 from support.browser import watched_page
 from support.server import LiveServer, live_server, offline_settings, raw_request
 from support.service_state import put_sealed_gram

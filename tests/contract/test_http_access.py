@@ -10,8 +10,8 @@ import httpx2
 import pytest
 import zarr
 
+from service.access.keyring import hash_key
 from service.client import ApiError
-from service.keyring import hash_key
 from support.server import LiveServer, live_server, offline_settings, raw_request
 from support.service_state import put_sealed_gram
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from service.access.keyring import hash_key
 from service.cli.app import build
 from service.client import ApiError, Client
-from service.keyring import hash_key
 from storage.catalog import Role
 from support.server import LiveServer, live_server, offline_settings
 from support.service_state import put_sealed_gram

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.identity import Caller, Scope, required_scope
-from service.keyring import Keyring, hash_key, new_key, presented_key
-from service.request_rate import RequestRates
+from service.access.identity import Caller, Scope, required_scope
+from service.access.keyring import Keyring, hash_key, new_key, presented_key
+from service.access.request_rate import RequestRates
 from storage.catalog import Catalog, KeyQuota, open_catalog
 
 DIGESTS = (hash_key("first"), hash_key("second"), hash_key("third"))
@@ -115,7 +115,7 @@ def test_an_expired_key_is_not_believed_however_fresh_the_cache(
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime.now(UTC) + timedelta(hours=2)
 
-    monkeypatch.setattr("service.keyring.datetime", Later)
+    monkeypatch.setattr("service.access.keyring.datetime", Later)
     assert ring.cached(key) is None
     assert ring.look_up(key) is None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.keyring import hash_key
+from service.access.keyring import hash_key
 from service.settings import ServiceSettings, is_loopback
 
 

@@ -16,6 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.identity import LOCAL, Caller, required_scope
+from service.access.keyring import Keyring, presented_key
+from service.access.request_rate import RequestRates
 from service.console import is_console
 from service.errors import (
     ForbiddenError,
@@ -25,9 +28,6 @@ from service.errors import (
     error_response,
 )
 from service.guide import is_guide
-from service.identity import LOCAL, Caller, required_scope
-from service.keyring import Keyring, presented_key
-from service.request_rate import RequestRates
 from storage.errors import GramianError
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import CALLER
-from service.identity import Caller
+from service.access.auth import CALLER
+from service.access.identity import Caller
 from storage.catalog import Catalog
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

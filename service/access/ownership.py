@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.identity import Caller
+from service.access.identity import Caller
 from storage.catalog import Catalog
 from storage.errors import NotFoundError
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.identity import Caller, Scope, operator
+from service.access.identity import Caller, Scope, operator
 from storage.catalog import Catalog, KeyRecord
 
 _KEY = re.compile(r"(gk_[0-9a-f]{8})_[A-Za-z0-9_-]{43}")

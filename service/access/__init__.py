@@ -1,0 +1,1 @@
+"""Who is asking, what that allows, and who did what."""
