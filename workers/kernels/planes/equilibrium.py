@@ -21,7 +21,8 @@ from workers.kernels.planes.geometry import ALIGNMENT_BYTES, aligned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from workers.kernels.planes.fixed_point import Numbers, Weights, Work
+    from workers.kernels.planes.fixed_point import Numbers, Weights
+    from workers.kernels.planes.linear_system import Work
     from workers.kernels.planes.network import EquilibriumNetwork, Precision
 
 TOLERANCE: dict[Precision, float] = {"mixed": 3e-8, "fast": 1e-6, "double": 1e-13}
@@ -252,7 +253,7 @@ def _numbers(network: EquilibriumNetwork, precision: Precision) -> Numbers:
 
 
 def _work(plan: Plan) -> Work:
-    from workers.kernels.planes.fixed_point import Work
+    from workers.kernels.planes.linear_system import Work
 
     size = plan.rows * plan.stride + 2 * plan.guard
     return Work(*(aligned(size, np.dtype(np.float64)) for _ in Work._fields))

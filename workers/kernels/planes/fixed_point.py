@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workers.compiled.jit import lean, wide
+from workers.kernels.planes.linear_system import Work, box_sum, solve, times_w
 
 Array = Any  # numba infers array types itself
 Index = Any  # np.uint64
@@ -63,29 +64,6 @@ class Numbers(NamedTuple):
     max_cg_steps: int
 
 
-class Work(NamedTuple):
-    """Work arrays of one plane with its guards each; a thread needs its own."""
-
-    s: Array  # S
-    injected: Array  # i u K0
-    bound: Array  # sqrt(S(x, x) S(y, y))
-    inverse: Array
-    inner: Array  # c i
-    outer: Array  # o
-    outer_inverse: Array
-    gap: Array  # bound - |S|
-    root: Array  # sqrt(1 - |rho|)
-    cov: Array  # K; zeros outside the plane
-    sums: Array  # L(K)
-    w: Array  # W
-    z: Array
-    r: Array
-    p: Array
-    q: Array  # W p; zeros outside the plane
-    rows: Array
-    box: Array
-
-
 @lean
 def _fill(a: Array) -> None:
     for k in range(len(a)):
@@ -113,43 +91,6 @@ def _inner_product(
         a, b = i + c * row, j + c * row
         for k in range(n):
             out[g + k] += x[a + k] * y[b + k]
-
-
-@lean
-def _sum_rows(a: Array, rows: Array, start: Index, stride: Index, up: Index, n: Index) -> None:
-    """rows[k] = sum of a[k + m stride] over |m| <= up."""
-    first = start - up * stride
-    if up == np.uint64(1):
-        middle, last = start, start + stride
-        for k in range(n):
-            rows[start + k] = a[first + k] + a[middle + k] + a[last + k]
-        return
-    for k in range(n):
-        rows[start + k] = a[first + k]
-    for m in range(np.uint64(1), up + up + np.uint64(1)):
-        there = first + m * stride
-        for k in range(n):
-            rows[start + k] += a[there + k]
-
-
-@lean
-def _box(
-    a: Array, rows: Array, out: Array, g: Index, stride: Index, up: Index, side: Index, n: Index
-) -> None:  # fmt: skip
-    """out = L(a). `a` is zero outside the plane."""
-    wide()
-    _sum_rows(a, rows, g - side, stride, up, n + side + side)
-    left, right = g - side, g + side
-    if side == np.uint64(1):
-        for k in range(n):
-            out[g + k] = rows[left + k] + rows[g + k] + rows[right + k]
-        return
-    for k in range(n):
-        out[g + k] = rows[left + k]
-    for m in range(np.uint64(1), side + side + np.uint64(1)):
-        there = left + m
-        for k in range(n):
-            out[g + k] += rows[there + k]
 
 
 @lean
@@ -230,80 +171,6 @@ def _residual(
 
 
 @lean
-def _start_cg(r: Array, z: Array, p: Array, g: Index, n: Index) -> float:
-    wide()
-    total = 0.0
-    for k in range(n):
-        value = r[g + k]
-        z[g + k] = 0
-        p[g + k] = value
-        total += value * value
-    return total
-
-
-@lean
-def _times_w(a: Array, w: Array, q: Array, g: Index, n: Index) -> None:
-    for k in range(n):
-        q[g + k] = w[g + k] * a[g + k]
-
-
-@lean
-def _apply(p: Array, w: Array, box: Array, g: Index, n: Index) -> float:
-    """box = (1 - W L W) p of box = L(W p); returns <p, box>."""
-    wide()
-    total = 0.0
-    for k in range(n):
-        value = p[g + k] - w[g + k] * box[g + k]
-        box[g + k] = value
-        total += p[g + k] * value
-    return total
-
-
-@lean
-def _descend(
-    z: Array, r: Array, p: Array, box: Array, alpha: float, g: Index, n: Index
-) -> float:  # fmt: skip
-    wide()
-    total = 0.0
-    for k in range(n):
-        z[g + k] += alpha * p[g + k]
-        value = r[g + k] - alpha * box[g + k]
-        r[g + k] = value
-        total += value * value
-    return total
-
-
-@lean
-def _turn(p: Array, r: Array, beta: float, g: Index, n: Index) -> None:
-    for k in range(n):
-        p[g + k] = r[g + k] + beta * p[g + k]
-
-
-@lean
-def _solve(
-    work: Work, tolerance: float, max_steps: int, g: Index, stride: Index, up: Index, side: Index,
-    n: Index,
-) -> tuple[int, bool]:  # fmt: skip
-    """z of (1 - W L W) z = r by conjugate gradients. Returns the steps and whether they were
-    enough for a residual of `tolerance` times that of z = 0."""
-    z, r, p, q, w, rows, box = work.z, work.r, work.p, work.q, work.w, work.rows, work.box
-    square = _start_cg(r, z, p, g, n)
-    goal = tolerance * tolerance * square
-    steps = 0
-    while square > goal:
-        if steps == max_steps:
-            return steps, False
-        steps += 1
-        _times_w(p, w, q, g, n)
-        _box(q, rows, box, g, stride, up, side, n)
-        curvature = _apply(p, w, box, g, n)
-        new = _descend(z, r, p, box, square / curvature, g, n)
-        _turn(p, r, new / square, g, n)
-        square = new
-    return steps, True
-
-
-@lean
 def _newton(z_sums: Array, sums: Array, outer: Array, s: Array, g: Index, n: Index) -> None:
     """S <- o (L(K) + L(W z))."""
     for k in range(n):
@@ -343,7 +210,7 @@ def _plane(
         factor = 1 / numbers.u_var
         for k in range(n):
             cov[g + k] = work.injected[g + k] * factor
-        _box(cov, work.rows, sums, g, stride, up, side, n)
+        box_sum(cov, work.rows, sums, g, stride, up, side, n)
         for k in range(n):
             s[g + k] = work.outer[g + k] * sums[g + k]
     goal = numbers.tolerance * numbers.tolerance * valid
@@ -352,7 +219,7 @@ def _plane(
         _gaps(s, work.bound, work.inverse, work.gap, work.root, g, n)
         _kernels(s, work.gap, work.root, cov, w, p, r, g, n)
         _weigh(cov, work.injected, work.inner, work.outer, w, g, n)
-        _box(cov, work.rows, sums, g, stride, up, side, n)
+        box_sum(cov, work.rows, sums, g, stride, up, side, n)
         if known:
             break
         distance = _distance(
@@ -366,17 +233,17 @@ def _plane(
             break
         steps += 1
         _residual(s, sums, w, work.outer_inverse, work.r, g, n)
-        inner, _ = _solve(work, numbers.forcing, numbers.max_cg_steps, g, stride, up, side, n)
+        inner, _ = solve(work, numbers.forcing, numbers.max_cg_steps, g, stride, up, side, n)
         report[5] += inner
-        _times_w(work.z, w, q, g, n)
-        _box(q, work.rows, work.box, g, stride, up, side, n)
+        times_w(work.z, w, q, g, n)
+        box_sum(q, work.rows, work.box, g, stride, up, side, n)
         _newton(work.box, sums, work.outer, s, g, n)
     report[0] = max(report[0], steps)
     report[4] += steps
     nngp = _total(cov, g, n)
     for k in range(n):
         work.r[g + k] = w[g + k] * sums[g + k]
-    steps, enough = _solve(
+    steps, enough = solve(
         work, numbers.ntk_tolerance, numbers.max_cg_steps, g, stride, up, side, n
     )  # fmt: skip
     report[1] = max(report[1], steps)
