@@ -83,36 +83,36 @@ def _places(lanes: list[int]) -> Any:
 def loads(lanes: int) -> Callable[[Any, Any], Any]:
     """load(array, index): array[index : index + lanes]."""
 
-    def load(typing_context: Any, array: Any, index: Any) -> Any:
-        if not (_is_row(array) and isinstance(index, types.Integer)):
-            return None
-        vector = Vector(array.dtype, lanes)
+    def load(builder: Any, vector: Vector, place: Any) -> Any:
+        place = builder.bitcast(place, vector.llvm.as_pointer())
+        return builder.load(place, align=vector.dtype.bitwidth // 8)
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = _address(context, builder, signature.args[0], *arguments)
-            place = builder.bitcast(place, vector.llvm.as_pointer())
-            return builder.load(place, align=array.dtype.bitwidth // 8)
-
-        return vector(array, index), generate
-
-    return cast("Callable[[Any, Any], Any]", intrinsic(load))
+    return _reading(lanes, load)
 
 
 def spreads(lanes: int) -> Callable[[Any, Any], Any]:
     """spread(array, index): array[index] in all lanes."""
 
-    def spread(typing_context: Any, array: Any, index: Any) -> Any:
+    def spread(builder: Any, vector: Vector, place: Any) -> Any:
+        return _filled(builder, vector, builder.load(place))
+
+    return _reading(lanes, spread)
+
+
+def _reading(lanes: int, read: Callable[[Any, Vector, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A function of a row and an index to the vector that `read` makes at that address."""
+
+    def typed(typing_context: Any, array: Any, index: Any) -> Any:
         if not (_is_row(array) and isinstance(index, types.Integer)):
             return None
         vector = Vector(array.dtype, lanes)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = _address(context, builder, signature.args[0], *arguments)
-            return _filled(builder, vector, builder.load(place))
+            return read(builder, vector, _address(context, builder, signature.args[0], *arguments))
 
         return vector(array, index), generate
 
-    return cast("Callable[[Any, Any], Any]", intrinsic(spread))
+    return cast("Callable[[Any, Any], Any]", intrinsic(typed))
 
 
 def splats(lanes: int) -> Callable[[Any], Any]:
