@@ -30,15 +30,24 @@ def scatter(
     geometry: Geometry, lag: int, across: int, a: Array, plane: int, weights: Array, at_weight: int,
     left: Array, right: Array, tensor: Array,
 ) -> None:  # fmt: skip
-    """Add the lanes that count to the tensor of a sink, one by one."""
+    """Add the lanes that count to the tensor of a sink: at once where they lie together there."""
+    wide()
+    every = True
+    for lane in range(LANES):
+        every = every and weights[at_weight + lane] != 0
     for i in range(geometry.rows):
         first, stop, partner = line_of(geometry, lag, across, i)
         for j in range(first, stop):
             place = left[geometry.lead + i * geometry.line + j]
-            at = plane + (i * geometry.stride + j) * LANES
-            for lane in range(LANES):
-                if weights[at_weight + lane] != 0:
-                    tensor[place + right[partner + j + lane]] += a[at + lane]
+            at, y = plane + (i * geometry.stride + j) * LANES, partner + j
+            # Places rise by at most 1 within a row and fall behind it.
+            if every and right[y + LANES - 1] - right[y] == LANES - 1:
+                to = place + right[y]
+                store(tensor, to, load(tensor, to) + load(a, at))
+            else:
+                for lane in range(LANES):
+                    if weights[at_weight + lane] != 0:
+                        tensor[place + right[y + lane]] += a[at + lane]
 
 
 @inline
