@@ -87,7 +87,7 @@ def test_from_files_to_a_solve_and_a_file(url: str, arrays: tuple[Path, Path], t
 def test_cancelling_waits_until_it_has_stopped(url: str, tmp_path: Path):
     rng = np.random.default_rng(1)
     np.save(tmp_path / "big.npy", rng.normal(size=(12_000, 64)).astype(np.float32))
-    options = ["--x1", str(tmp_path / "big.npy"), "--depth", "40", "--tile-rows", "512"]
+    options = ["--x1", str(tmp_path / "big.npy"), "--depth", "1000", "--tile-rows", "512"]
     job = json.loads(_run(url, "submit", "gram", *options, "--json").stdout)["id"]
     ended = json.loads(_run(url, "cancel", job, "--wait", "--json").stdout)
     assert ended["state"] == "cancelled"
@@ -98,7 +98,7 @@ def test_cancelling_waits_until_it_has_stopped(url: str, tmp_path: Path):
 def test_ctrl_c_detaches_and_the_job_goes_on(url: str, tmp_path: Path):
     rng = np.random.default_rng(2)
     np.save(tmp_path / "big.npy", rng.normal(size=(12_000, 64)).astype(np.float32))
-    options = ["--x1", str(tmp_path / "big.npy"), "--depth", "30", "--tile-rows", "512"]
+    options = ["--x1", str(tmp_path / "big.npy"), "--depth", "1000", "--tile-rows", "512"]
     job = json.loads(_run(url, "submit", "gram", *options, "--json").stdout)["id"]
     watching = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "watch", job, "--json"],
