@@ -106,6 +106,8 @@ def test_ctrl_c_detaches_and_the_job_goes_on(url: str, tmp_path: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what it runs in the background with SIGINT ignored, tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert watching.stdout is not None
     assert json.loads(watching.stdout.readline())["id"] == 1  # it is following
