@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from workers.compiled.jit import inline, lean, wide
-from workers.compiled.vectors import fma, loads, splats, spreads, store
+from workers.compiled.vectors import loads, splats, spreads, store
 from workers.kernels.planes.geometry import LANES, Geometry
 
 Array = Any  # numba infers array types itself
@@ -97,13 +97,13 @@ def begin(
             x0, y0 = left + j, right + j
             total = spread(x_channels, x0) * load(y_channels, y0)
             if channels == 3:  # the usual case, without a loop
-                total = fma(spread(x_channels, x0 + row), load(y_channels, y0 + row), total)
+                total = total + spread(x_channels, x0 + row) * load(y_channels, y0 + row)
                 x0, y0 = x0 + row + row, y0 + row + row
-                total = fma(spread(x_channels, x0), load(y_channels, y0), total)
+                total = total + spread(x_channels, x0) * load(y_channels, y0)
             else:
                 for _ in range(1, channels):
                     x0, y0 = x0 + row, y0 + row
-                    total = fma(spread(x_channels, x0), load(y_channels, y0), total)
+                    total = total + spread(x_channels, x0) * load(y_channels, y0)
             store(high, at, total)
             at += LANES
 

@@ -31,7 +31,6 @@ from typing import Any
 from workers.compiled.jit import disjoint, inline, lean, wide
 from workers.compiled.vectors import (
     convert,
-    fma,
     largest,
     least,
     loads,
@@ -52,22 +51,27 @@ Vector = Any
 
 load, spread, splat = loads(LANES), spreads(LANES), splats(LANES)
 
+# Products and sums, not `fma`: they are fused where the CPU can, and `fma` is a call per number
+# where it cannot.
+
 
 @inline
 def _short_r(r: Array, at: int, u: Vector) -> Vector:
-    value = fma(u, spread(r, at + 5), spread(r, at + 4))
-    value = fma(u, value, spread(r, at + 3))
-    value = fma(u, value, spread(r, at + 2))
-    return fma(u, fma(u, value, spread(r, at + 1)), spread(r, at))
+    value = u * spread(r, at + 5) + spread(r, at + 4)
+    value = u * value + spread(r, at + 3)
+    value = u * value + spread(r, at + 2)
+    value = u * value + spread(r, at + 1)
+    return u * value + spread(r, at)
 
 
 @inline
 def _short_p(p: Array, at: int, u: Vector) -> Vector:
-    value = fma(u, spread(p, at + 6), spread(p, at + 5))
-    value = fma(u, value, spread(p, at + 4))
-    value = fma(u, value, spread(p, at + 3))
-    value = fma(u, value, spread(p, at + 2))
-    return fma(u, fma(u, value, spread(p, at + 1)), spread(p, at))
+    value = u * spread(p, at + 6) + spread(p, at + 5)
+    value = u * value + spread(p, at + 4)
+    value = u * value + spread(p, at + 3)
+    value = u * value + spread(p, at + 2)
+    value = u * value + spread(p, at + 1)
+    return u * value + spread(p, at)
 
 
 @inline
@@ -75,7 +79,7 @@ def _long(c: Array, at: int, u: Vector) -> Vector:
     """Of 17 coefficients."""
     value = spread(c, at + 16)
     for m in range(16):
-        value = fma(u, value, spread(c, at + 15 - m))
+        value = u * value + spread(c, at + 15 - m)
     return value
 
 
