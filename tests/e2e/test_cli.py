@@ -28,6 +28,14 @@ def url(shared_url: str) -> str:
     return shared_url
 
 
+# A shell starts what it runs in the background with SIGINT ignored, tests among it.
+LISTENING_CLI = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("service.cli", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.fixture
 def arrays(tmp_path: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
@@ -101,13 +109,11 @@ def test_ctrl_c_detaches_and_the_job_goes_on(url: str, tmp_path: Path):
     options = ["--x1", str(tmp_path / "big.npy"), "--depth", "1000", "--tile-rows", "512"]
     job = json.loads(_run(url, "submit", "gram", *options, "--json").stdout)["id"]
     watching = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "watch", job, "--json"],
+        [sys.executable, "-c", LISTENING_CLI, "watch", job, "--json"],
         env={**os.environ, "GRAMIAN_URL": url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what it runs in the background with SIGINT ignored, tests among it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert watching.stdout is not None
     assert json.loads(watching.stdout.readline())["id"] == 1  # it is following
