@@ -1,8 +1,8 @@
 """Blocks of the pixel-pair matrix from offset planes of two strips of the images.
 
-The compiled core (planes/core.py) runs all layers on one plane of equal flat lag at a time and
-adds it up into a tensor. Here that tensor is a slab: all pairs of pixels whose rows differ by one
-lag, (rows, columns, columns), small enough for the cache. Its rows go into the rows of the block.
+The compiled core (planes/core.py) runs all layers on a band of planes of neighbouring lags and adds
+it to a tensor. Here that tensor is a slab: all pairs of pixels whose rows differ by one lag, (rows,
+columns, columns), small enough for the cache. Its rows go into the rows of the block.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.kernels.planes.geometry import Bands, cover
+from workers.kernels.planes.geometry import flat_bands
 from workers.kernels.planes.layout import (
     Group,
     PixelPairs,
@@ -144,10 +144,7 @@ class _Slab:
         size = group.geometry.rows * stride
         wanted = {d: 1 for d in range(lag * stride, (lag + 1) * stride) if abs(d) < size}
         if wanted:
-            lags, weights = zip(*cover(wanted), strict=True)
-            bands = Bands(
-                np.array([(first, 0) for first in lags], np.int64), np.array(weights, np.float64)
-            ).flat
+            bands = flat_bands(wanted).flat
             run_group(
                 group.geometry,
                 group.layers.flat,

@@ -15,11 +15,11 @@ from workers.kernels.planes.equilibrium import (
 from workers.kernels.planes.fused import FusedImages, fused_block, prepare_fused
 from workers.kernels.planes.layout import (
     Plan,
-    close_pairs,
     make_plan,
     make_scratch,
     no_pairs,
     pooled_pairs,
+    wrap_pairs,
 )
 from workers.kernels.planes.network import EquilibriumNetwork, piecewise_linear
 from workers.kernels.planes.prepare import PreparedImages, prepare_compiled
@@ -161,7 +161,7 @@ def _sums(
                 sums[batch],
             )
             if number < len(pools):
-                close_pairs(sinks[number], plan.groups[number + 1])
+                wrap_pairs(sinks[number], plan.groups[number + 1])
     return sums
 
 

@@ -82,14 +82,23 @@ def bands(geometry: Geometry, *, half: bool, reach: tuple[int, int] | None = Non
                 here, there = (0, i * stride + j), (0, -i * stride - j)
             line, lag = max(here, there) if half else here
             found.setdefault(line, {})[lag] = 2 if half and here != there else 1
-    covered = [
-        ((line, lag) if geometry.torus else (lag, 0), weights)
-        for line, wanted in found.items()
-        for lag, weights in cover(wanted)
-    ]
-    # Those before 0, then those behind it, shortest planes first: what one leaves in memory, the
-    # next one overwrites.
-    covered.sort(key=lambda band: band[0] if band[0][0] < 0 else (1, -band[0][0]))
+    if not geometry.torus:
+        return flat_bands(found[0])
+    return _bands([((line, lag), weights) for line in found for lag, weights in cover(found[line])])
+
+
+def flat_bands(wanted: dict[int, int]) -> Bands:
+    """Bands of flat lags with their weights; not for the torus.
+
+    Those before 0, then those behind it, shortest planes first: what one band leaves in memory, the
+    next one overwrites.
+    """
+    covered = cover(wanted)
+    covered.sort(key=lambda band: (band[0] >= 0, -abs(band[0])))
+    return _bands([((lag, 0), weights) for lag, weights in covered])
+
+
+def _bands(covered: list[tuple[tuple[int, int], list[int]]]) -> Bands:
     lags, weights = zip(*covered, strict=True)
     return Bands(np.array(lags, np.int64), np.array(weights, np.float64))
 

@@ -41,7 +41,7 @@ LARGEST_DRIFT = 24
 """Planes are rescaled when K^ of unit inputs leaves 2^-24 .. 2^24."""
 
 FOLDED_COLUMNS = LANES
-"""Images of fewer columns are pooled pixel by pixel."""
+"""Images of fewer columns are pooled pixel by pixel: a band of theirs meets more than two rows."""
 
 
 class Layers(NamedTuple):
@@ -327,7 +327,7 @@ def pooled_pairs(group: Group, after: Group) -> tuple[PixelPairs, PixelPairs]:
     return sink, source
 
 
-def close_pairs(pairs: PixelPairs, after: Group) -> None:
+def wrap_pairs(pairs: PixelPairs, after: Group) -> None:
     """What has been added to a pool goes around the torus, as the images of `after` do."""
     if after.geometry.torus:
         for tensor in (pairs.nngp, pairs.ntk):

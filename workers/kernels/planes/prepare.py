@@ -21,11 +21,11 @@ from workers.kernels.planes.layout import (
     Plan,
     Scratch,
     Side,
-    close_pairs,
     make_plan,
     make_scratch,
     no_pairs,
     pooled_pairs,
+    wrap_pairs,
 )
 
 if TYPE_CHECKING:
@@ -180,5 +180,5 @@ def _pooled(
         *group.exact,
         np.zeros((1, 2)),
     )
-    close_pairs(pooled, after)
+    wrap_pairs(pooled, after)
     return pooled
