@@ -21,20 +21,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Sums may be reassociated and fused, but NaN and infinities keep their meaning.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
-FAST = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
-
-
-def jit(function: Function) -> Function:
-    """Compile `function` on first call for each combination of argument types."""
-    return _compiled(function, FAST)
 
 
 def lean(function: Function) -> Function:
-    """`jit` without reference counts, which cost an atomic operation per array of every call.
+    """Compile `function` on first call for each combination of argument types, without reference
+    counts, which cost an atomic operation per array of every call.
 
     The caller keeps the arrays alive; `function` makes none, nor a view of one.
     """
-    return _compiled(function, {**FAST, "_nrt": False})
+    options = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy", "_nrt": False}
+    return _compiled(function, options)
 
 
 def inline(function: Function) -> Function:
@@ -45,7 +41,7 @@ def inline(function: Function) -> Function:
 
 
 def exact_jit(function: Function) -> Function:
-    """`jit` with every operation rounded as written."""
+    """Compile `function` with every operation rounded as written."""
     return _compiled(function, {"nogil": True, "error_model": "numpy"})
 
 
