@@ -18,7 +18,8 @@ Both the Newton step and the NTK need 1 - o L c i E', and with W = sqrt(c i o E'
 which is symmetric and positive definite: conjugate gradients. The fixed point is in float64,
 because 1 - rho of nearly equal patches is a difference.
 
-Planes are those of core.py (`lag`): images are rows of Q + r numbers, r zero columns.
+Images are rows of Q + r numbers, r zero columns, so that a plane is a flat lag, as in core.py.
+Planes run one at a time.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Padding = Literal["SAME", "CIRCULAR"]
 """What a filter reads outside the image: zeros, or the opposite side."""
 
 Precision = Literal["mixed", "fast", "double"]
-"""`mixed`: within 1e-6 of float64 for every kind of image. `fast`: float32, within 1e-4, and worst
+"""`mixed`: within 1e-6 of float64 for every kind of image. `fast`: float32, within 4e-4, and worst
 where many patches of the two images are equal. `double`: float64 throughout."""
 
 

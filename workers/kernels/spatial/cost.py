@@ -27,8 +27,8 @@ NANOSECONDS_PER_FLOP: dict[Representation, float] = {
 by 32), 0.12 (erf; in float64, 0.20), 0.16 (ReLU), the latter two with blocks of 2 by 4."""
 
 CORE_NANOSECONDS_PER_FLOP = {"float32": 0.015, "float64": 0.03}
-"""The same of the compiled core, by the dtype of the results. Measured without pools on half a core
-of a Xeon (another machine's thread has the rest): 0.017 at depth 5, in float64 0.038."""
+"""The same of the compiled core, by the dtype of the results. Measured without pools at depth 5:
+0.017 and 0.039 on a Xeon of uneven speed (tests/benchmarks/results/conv-xeon-2core.md)."""
 
 CORE_POOL_NANOSECONDS = 2.5
 """Per pixel pair in front of a pool, in the compiled core: into the pooled tensors, and there
